@@ -1,0 +1,56 @@
+# `make help` lists the targets. Everything is installed into .venv from the hash-pinned files under requirements/.
+PYTHON ?= python3
+BIN := .venv/bin
+LOG ?= embedded
+.DEFAULT_GOAL := help
+
+.PHONY: help setup demo test check lint types bench lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 16
+
+.venv/run.stamp: requirements/run.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/kafka.stamp: .venv/run.stamp requirements/kafka.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/kafka.txt
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+setup: .venv/dev.stamp ## Build .venv with everything that tests and checks need
+
+demo: $(if $(filter kafka,$(LOG)),.venv/kafka.stamp,.venv/run.stamp) ## Run the hub's main job on a seeded CRM, HubSpot and Mailchimp (LOG=kafka: on a local broker)
+	$(BIN)/hub demo --log $(LOG)
+
+test: .venv/dev.stamp ## Run every test, on a real PostgreSQL and a real Kafka broker
+	$(BIN)/python -m pytest
+
+check: .venv/dev.stamp lint types ## Lint, types and import direction
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: .venv/dev.stamp
+	$(BIN)/mypy
+
+bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust
+	$(BIN)/python bench/log.py
+
+lock: .venv/dev.stamp ## Write the requirements files anew from pyproject.toml
+	for extra in run kafka dev; do \
+	  $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	    --no-emit-options --no-header --strip-extras --allow-unsafe --extra build \
+	    $$(case $$extra in kafka) echo --extra kafka;; dev) echo --extra kafka --extra dev;; esac) \
+	    $$([ $$extra = run ] || echo --constraint requirements/run.txt) \
+	    --output-file requirements/$$extra.txt pyproject.toml; done
+
+clean: ## Remove the virtual environment and the hub's local state
+	rm -rf .venv .hub

@@ -1,0 +1,185 @@
+"""HubSpot: contacts, companies, deals and activities, read by polling and webhooks, written in batches.
+
+Facts about the vendor, with their sources, are in NOTES.md.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.hubspot.api import BATCH, VENDOR, Api
+from connectors.hubspot.fetch import fetch
+from connectors.hubspot.objects import CODECS, DIALECT, OBJECTS
+from connectors.hubspot.records import Layout, Reader, layout
+from connectors.hubspot.setup import judge, provision
+from connectors.hubspot.source import Source
+from connectors.hubspot.target import Target
+from connectors.hubspot.webhooks import Webhooks
+from connectors.kit.auth import Credentials, Refreshed, bearer
+from connectors.kit.budget import Budget, shared
+from connectors.kit.connector import Checkpoint, Finding, Limits, Manifest, Page, Request, Setting, Stream
+from connectors.kit.http import Http, Refusal
+from hub.change import Change, Notice
+from hub.errors import AuthError, ConfigError, HubError, Problem
+from hub.mapping import ObjectMap
+from hub.receipt import Receipt
+from hub.write import Write
+
+MANIFEST = Manifest(
+    name="hubspot",
+    title="HubSpot",
+    settings=(
+        Setting("access_token", "token of a private app or service key", secret=True, required=False),
+        Setting("client_secret", "secret of the app, which signs its webhooks", secret=True, required=False),
+        Setting("client_id", "OAuth: id of the app", required=False),
+        Setting("refresh_token", "OAuth: refresh token of the installation", secret=True, required=False),
+        Setting("portal_id", "the account; webhooks and tokens of another one are refused", required=False),
+        Setting("base_url", "where the API is", required=False, default="https://api.hubapi.com"),
+        Setting("calls_per_10_seconds", "100 for Free and Starter accounts, 0 for no limit", False, False, 190),
+        Setting("searches_per_second", "limit of the search endpoints, 0 for no limit", False, False, 5),
+        Setting("index_lag_seconds", "how late the search may show a change", required=False, default=60),
+        Setting("deletes_seconds", "seconds between looks into the recycling bin", required=False, default=300),
+        Setting("poll_seconds", "seconds between polls of one object", required=False, default=5),
+    ),
+    objects=OBJECTS,
+    auth="bearer",
+    webhooks="hubspot-v3",
+    limits=Limits(batch=BATCH, calls=190, per_seconds=10.0, concurrency=8),
+    dialect=DIALECT,
+    codecs=CODECS,
+    api_version="CRM v3, associations v4 (supported until 2027-03-30)",
+)
+
+
+class HubSpot:
+    """One HubSpot account."""
+
+    manifest = MANIFEST
+
+    def __init__(self, system: str, settings: Mapping[str, Any], mappings: Mapping[str, ObjectMap]) -> None:
+        defaults = {setting.name: setting.default for setting in MANIFEST.settings}
+        self.system = system
+        self._settings = defaults | {name: value for name, value in settings.items() if value is not None}
+        self._mappings = mappings
+        self._layouts = {object_: layout(mapping) for object_, mapping in mappings.items()}
+        self._webhooks = Webhooks(system, self._text("client_secret"), self._text("portal_id"), self._layouts)
+        self._wires: Wires | None = None
+
+    async def open(self) -> None:
+        """Connect, and make the properties that the hub needs there. Idempotent."""
+        await provision(self._connected().api, self._mappings)
+
+    async def close(self) -> None:
+        """Release everything."""
+        if self._wires is not None:
+            await self._wires.http.aclose()
+            self._wires = None
+
+    async def check(self) -> list[Finding]:
+        """Prove the token, the account, and each mapped object; say what is missing and what to do."""
+        api = self._connected().api
+        try:
+            portal = str((await api.account()).get("portalId"))
+        except HubError as error:
+            return [Finding(False, str(error), "check access_token and its scopes")]
+        wanted = self._text("portal_id")
+        right = wanted in ("", portal)
+        account = Finding(right, f"HubSpot account {portal}", "" if right else f"portal_id says {wanted}")
+        secret = bool(self._text("client_secret"))
+        webhooks = Finding(True, "webhooks verified" if secret else "no client_secret: changes are learned by polling")
+        return [account, webhooks, *await judge(api, self._mappings)]
+
+    def streams(self) -> Sequence[Stream]:
+        """One stream for each mapped object."""
+        seconds = float(self._settings["poll_seconds"])
+        return [Stream(object_, (object_,), seconds) for object_ in self._mappings]
+
+    def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncIterator[Page]:
+        """See connectors.hubspot.source."""
+        return self._connected().sources[stream].poll(checkpoint)
+
+    async def receive(self, request: Request) -> list[Notice]:
+        """See connectors.hubspot.webhooks."""
+        return self._webhooks.receive(request)
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        """How many webhook events of each type concerned nothing that is mapped."""
+        return self._webhooks.ignored
+
+    async def fetch(self, notices: Sequence[Notice]) -> list[Change]:
+        """See connectors.hubspot.fetch."""
+        return await fetch(self._connected().reader, notices)
+
+    async def deliver(self, writes: Sequence[Write]) -> list[Receipt]:
+        """See connectors.hubspot.target."""
+        return await self._connected().target.deliver(writes)
+
+    def _connected(self) -> "Wires":
+        """The parts, made in the event loop that uses them."""
+        if self._wires is None:
+            self._wires = _wires(self.system, self._settings, self._layouts)
+        return self._wires
+
+    def _text(self, name: str) -> str:
+        return str(self._settings.get(name) or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """What a connected connector is made of."""
+
+    http: Http
+    api: Api
+    reader: Reader
+    target: Target
+    sources: Mapping[str, Source]
+
+
+def _wires(system: str, settings: Mapping[str, Any], layouts: Mapping[str, Layout]) -> Wires:
+    base_url = str(settings["base_url"])
+    account = _account(settings)
+    calls, limits = int(settings["calls_per_10_seconds"]), MANIFEST.limits
+    budget = shared(account, calls, limits.per_seconds, limits.concurrency)
+    searches = shared(f"{account}/search", int(settings["searches_per_second"]), 1.0, limits.concurrency)
+    http = Http(system, base_url, _credentials(system, settings, budget), budget, VENDOR)
+    api = Api(http, searches)
+    reader = Reader(system, api, layouts)
+    lag, bin_every = float(settings["index_lag_seconds"]), float(settings["deletes_seconds"])
+    sources = {object_: Source(api, reader, known, lag, bin_every) for object_, known in layouts.items()}
+    return Wires(http, api, reader, Target(api, reader), sources)
+
+
+def _account(settings: Mapping[str, Any]) -> str:
+    """A name of the account for its budget that gives no secret away."""
+    known = [str(settings.get(n) or "") for n in ("base_url", "portal_id", "access_token", "refresh_token")]
+    return "hubspot/" + hashlib.blake2b("\0".join(known).encode(), digest_size=8).hexdigest()
+
+
+def _credentials(system: str, settings: Mapping[str, Any], budget: Budget) -> Credentials:
+    if token := settings.get("access_token"):
+        return bearer(str(token))
+    form = {name: str(settings.get(name) or "") for name in ("client_id", "client_secret", "refresh_token")}
+    if not all(form.values()):
+        problem = Problem(system, "no credentials", "set access_token, or client_id, client_secret and refresh_token")
+        raise ConfigError([problem])
+    return Refreshed(_refresher(system, str(settings["base_url"]), form, budget), *form.values())
+
+
+def _refresher(
+    system: str, base_url: str, form: Mapping[str, str], budget: Budget
+) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """Exchanges the refresh token; HubSpot does not rotate it. Source: the SDK's oauth tokens_api."""
+
+    async def fetch() -> dict[str, Any]:
+        http = Http(system, base_url, None, budget, VENDOR)
+        try:
+            answer = await http.call("POST", "/oauth/v1/token", data={"grant_type": "refresh_token", **form})
+        except Refusal as refusal:
+            raise AuthError(f"{system} refused the refresh token ({refusal.answer.status})") from None
+        finally:
+            await http.aclose()
+        return dict(answer.json() or {})
+
+    return fetch

@@ -1,0 +1,143 @@
+"""The protocol between the hub and a system: streams of changes in, writes with receipts out."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from hub.change import Change, Notice
+from hub.mapping import Codec, FieldMap, ObjectMap
+from hub.receipt import Receipt
+from hub.values import Value
+from hub.write import Write
+
+Checkpoint = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSpec:
+    """What a connector knows of one object before any configuration: the entity it usually is, and its usual fields."""
+
+    name: str
+    entity: str
+    fields: tuple[FieldMap, ...] = ()
+    constants: Mapping[str, Value] = field(default_factory=dict)
+    marketing: bool = False
+    requires: tuple[str, ...] = ()
+    create: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One configuration key of a system. A secret is given by reference only (`${ENV}` or `file:`)."""
+
+    name: str
+    what: str
+    secret: bool = False
+    required: bool = True
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The vendor's published limits: records per batch call, calls per seconds, calls at once."""
+
+    batch: int = 1
+    calls: int = 0
+    per_seconds: float = 1.0
+    concurrency: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A system as data: everything that is not odd enough to need a function."""
+
+    name: str
+    title: str
+    settings: tuple[Setting, ...]
+    objects: tuple[ObjectSpec, ...] = ()
+    auth: Literal["none", "basic", "bearer", "oauth2", "dsn"] = "bearer"
+    webhooks: Literal["none", "hubspot-v3", "url-secret"] = "none"
+    limits: Limits = Limits()
+    dialect: Mapping[str, Callable[[Value], Any]] = field(default_factory=dict)
+    codecs: Mapping[str, Codec] = field(default_factory=dict)
+    api_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One thing to poll: its name is the key of its checkpoint; `seconds` between polls while nothing happens."""
+
+    name: str
+    objects: tuple[str, ...]
+    seconds: float = 5.0
+
+
+async def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some changes and where to go on after them.
+
+    checkpoint    resume here once the changes are durable; JSON values
+    acknowledge   called after the changes and the checkpoint are durable (for a source that keeps what is not fetched)
+    """
+
+    changes: Sequence[Change]
+    checkpoint: Checkpoint
+    acknowledge: Callable[[], Awaitable[None]] = _nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A webhook as received. `url` is the public URL including query, header names are lower case."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `hub check`: what was proven, or what is missing and what to do."""
+
+    ok: bool
+    what: str
+    suggestion: str = ""
+
+
+class Connector(Protocol):
+    """One configured system. Errors are those of hub.errors: Retry, Hold, Reject, AuthError, Fatal."""
+
+    manifest: Manifest
+
+    async def open(self) -> None:
+        """Acquire connections; provision what the hub itself needs there (a property, a slot). Idempotent."""
+
+    async def close(self) -> None:
+        """Release everything."""
+
+    async def check(self) -> list[Finding]:
+        """The least calls that prove credentials, scopes and objects. Never raises for what it reports."""
+
+    def streams(self) -> Sequence[Stream]:
+        """What to poll."""
+
+    def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncIterator[Page]:
+        """Pages from the checkpoint on, until nothing is left for now. From None: everything, from the beginning."""
+
+    async def receive(self, request: Request) -> list[Notice]:
+        """Verify and read a webhook. Raises Reject for a wrong signature, stale time or malformed body."""
+
+    async def fetch(self, notices: Sequence[Notice]) -> list[Change]:
+        """The records that notices speak of, as they are now (a deleted one as a delete)."""
+
+    async def deliver(self, writes: Sequence[Write]) -> list[Receipt]:
+        """Try writes of one object; one receipt each, in their order. Raises only what concerns all of them."""
+
+
+Factory = Callable[[str, Mapping[str, Any], Mapping[str, ObjectMap]], Connector]
+"""(system name, settings with secrets resolved, object name -> mapping) -> the configured connector."""

@@ -1,0 +1,184 @@
+"""Mailchimp: the members of one audience, both ways, and what they did with campaigns.
+
+Marketing API 3.0. Limits, gotchas and the source of each fact are in NOTES.md beside this file.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from connectors.kit.auth import basic
+from connectors.kit.budget import shared
+from connectors.kit.connector import (
+    Checkpoint,
+    Finding,
+    Limits,
+    Manifest,
+    ObjectSpec,
+    Page,
+    Request,
+    Setting,
+    Stream,
+)
+from connectors.kit.http import Http
+from connectors.mailchimp import scan, webhooks
+from connectors.mailchimp.activity import Activity
+from connectors.mailchimp.audience import VENDOR, Audience
+from connectors.mailchimp.members import CONSENT
+from connectors.mailchimp.provision import Provision, hook_url
+from connectors.mailchimp.target import Target
+from hub.change import Change, Notice
+from hub.errors import ConfigError, Problem
+from hub.mapping import FieldMap, ObjectMap
+from hub.receipt import Receipt
+from hub.write import Write
+
+MANIFEST = Manifest(
+    name="mailchimp",
+    title="Mailchimp Marketing",
+    auth="basic",
+    webhooks="url-secret",
+    api_version="3.0",
+    settings=(
+        Setting("api_key", "API key of the account", secret=True),
+        Setting("list_id", "id of the audience"),
+        Setting("server", "data centre, as in the key's ending (us19)", required=False),
+        Setting("base_url", "the API's address, where it is not the vendor's own", required=False),
+        Setting("webhook_url", "public address of the hub's webhook, to be registered there", required=False),
+        Setting("webhook_secret", "secret in that address (its query's `secret`)", secret=True, required=False),
+        Setting("signing_secret", "secret of X-Mailchimp-Signature, where signed", secret=True, required=False),
+        Setting(
+            "resubscribe", "pending: ask those who opted out there to confirm; never", required=False, default="never"
+        ),
+        Setting("unarchive", "whether archived members may be brought back", required=False, default=False),
+        Setting("provision", "whether missing merge fields are created", required=False, default=True),
+        Setting("sweep_hours", "how often all members are read again; 0 for never", required=False, default=24),
+        Setting("activity_days", "for how long a campaign's activity is followed", required=False, default=30),
+    ),
+    objects=(
+        ObjectSpec(
+            name="members",
+            entity="contact",
+            marketing=True,
+            requires=("email",),
+            fields=(
+                FieldMap("email", ("email_address",), unique=True),
+                FieldMap("first_name", ("FNAME",)),
+                FieldMap("last_name", ("LNAME",)),
+                FieldMap("phone", ("PHONE",)),
+                FieldMap("consent", ("status", "timestamp_opt", "last_changed"), codec=CONSENT),
+                FieldMap("tags", ("tags",)),
+            ),
+        ),
+        ObjectSpec(
+            name="activity",
+            entity="engagement",
+            create=False,
+            constants={"kind": "email"},
+            fields=(
+                FieldMap("subject", ("subject",), direction="in"),
+                FieldMap("body", ("detail",), direction="in"),
+                FieldMap("occurred_at", ("occurred_at",), direction="in"),
+                FieldMap("status", ("action",), direction="in"),
+                FieldMap("contact", ("contact_id",), direction="in", object="members"),
+            ),
+        ),
+    ),
+    # The vendor allows 10 connections at once per account; two are left to others.
+    limits=Limits(batch=50, concurrency=8),
+    dialect={"phone": lambda value: str(value).replace(";ext=", " ext. ")},
+    codecs={"mailchimp_consent": CONSENT},
+)
+
+# The vendor itself gives up after 120 s; pages of 1,000 members may take half a minute.
+TIMEOUT_SECONDS = 60.0
+
+
+class Mailchimp:
+    """One audience of one account."""
+
+    manifest = MANIFEST
+
+    def __init__(self, name: str, settings: Mapping[str, Any], mappings: Mapping[str, ObjectMap]) -> None:
+        defaults = {setting.name: setting.default for setting in MANIFEST.settings}
+        given = {key: value for key, value in settings.items() if value is not None}
+        self._settings: dict[str, Any] = {**defaults, **given}
+        self._name = name
+        self._mappings = mappings
+        self._base_url = _base_url(name, self._settings)
+
+    @cached_property
+    def _audience(self) -> Audience:
+        """Made at the first call, inside the event loop whose budget it shares."""
+        key = str(self._settings["api_key"])
+        account = f"mailchimp:{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+        budget = shared(account, concurrency=MANIFEST.limits.concurrency)
+        http = Http(self._name, self._base_url, basic("hub", key), budget, VENDOR, TIMEOUT_SECONDS)
+        return Audience(self._name, http, str(self._settings["list_id"]))
+
+    @cached_property
+    def _activity(self) -> Activity:
+        return Activity(self._audience, int(self._settings["activity_days"]))
+
+    @cached_property
+    def _provision(self) -> Provision:
+        hook = hook_url(self._settings["webhook_url"] or "", self._settings["webhook_secret"] or "")
+        return Provision(self._audience, self._mappings.get("members"), hook)
+
+    @cached_property
+    def _target(self) -> Target:
+        return Target(self._audience, self._settings["resubscribe"], bool(self._settings["unarchive"]))
+
+    async def open(self) -> None:
+        """Create the merge fields that the mapping writes, and register the webhook; both only where missing."""
+        if self._settings["provision"]:
+            await self._provision.merge_fields()
+        await self._provision.webhook()
+
+    async def close(self) -> None:
+        """Close every connection; a later call opens new ones."""
+        if "_audience" in self.__dict__:
+            await self._audience.http.aclose()
+            for part in ("_audience", "_activity", "_provision", "_target"):
+                self.__dict__.pop(part, None)
+
+    async def check(self) -> list[Finding]:
+        """Whether the key, the audience, the mapped merge fields and the webhook are there."""
+        return await self._provision.check()
+
+    def streams(self) -> Sequence[Stream]:
+        """Members every few seconds; activity every minute, as each poll of it costs a call per recent campaign."""
+        seconds = {"members": 5.0, "activity": 60.0}
+        return [Stream(name, (name,), every) for name, every in seconds.items() if name in self._mappings]
+
+    def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncIterator[Page]:
+        """Members changed, or activity done, since the checkpoint."""
+        if stream == "activity":
+            return self._activity.poll(checkpoint)
+        return scan.poll(self._audience, checkpoint or {}, float(self._settings["sweep_hours"]) * 3600)
+
+    async def receive(self, request: Request) -> list[Notice]:
+        """The notice of a webhook. Raises Reject for a wrong secret or signature, or a body that is none."""
+        webhooks.verify(request, self._settings["webhook_secret"] or "", self._settings["signing_secret"] or "")
+        return webhooks.notices(self._name, str(self._settings["list_id"]), request)
+
+    async def fetch(self, notices: Sequence[Notice]) -> list[Change]:
+        """The members and the activity that notices speak of, as they are now."""
+        wanted = [notice for notice in notices if notice.object in self._mappings]
+        return await webhooks.fetch(self._audience, self._activity, wanted)
+
+    async def deliver(self, writes: Sequence[Write]) -> list[Receipt]:
+        """Write members; activity is only read."""
+        return await self._target.deliver(writes)
+
+
+def _base_url(name: str, settings: Mapping[str, Any]) -> str:
+    """The API's address. The data centre is the ending of the key, unless `server` names it."""
+    if settings["base_url"]:
+        return str(settings["base_url"]).rstrip("/").removesuffix("/3.0") + "/3.0"
+    server = settings["server"] or str(settings["api_key"]).rpartition("-")[2]
+    if not str(server).isalnum() or server == settings["api_key"]:
+        problem = "the data centre is not known: the key has no ending like -us19"
+        raise ConfigError([Problem(f"systems.{name}.api_key", problem, "set server")])
+    return f"https://{server}.api.mailchimp.com/3.0"

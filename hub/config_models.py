@@ -1,0 +1,145 @@
+"""The shape of hub.yaml. Short forms become the long ones before validation, so that there is one to handle."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from hub.entity import DeletePolicy
+from hub.mapping import Direction
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+SimpleRule = Literal["truth", "latest", "oldest", "most_common", "union", "strictest"]
+SIMPLE_RULES = ("latest", "oldest", "most_common", "union", "strictest")
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; values are taken as they are written, never converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _native(value: Any) -> Any:
+    if isinstance(value, str | list):
+        return {"native": value}
+    return value
+
+
+def _natives(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _rule(value: Any) -> Any:
+    """`phone: latest` is short for `phone: {rule: latest}`, `{truth: [...]}` for `{rule: truth, systems: [...]}`."""
+    if isinstance(value, str):
+        return {"rule": value}
+    return {} if value is None else value
+
+
+def _objects(value: Any) -> Any:
+    """`objects: [contacts]` is short for `objects: {contacts: {}}`."""
+    if isinstance(value, list):
+        return {name if isinstance(name, str) else str(name): {} for name in value}
+    if isinstance(value, dict):
+        return {name: {} if body is None else body for name, body in value.items()}
+    raise PydanticCustomError("objects", "must be a list of object names, or a mapping from object name to its mapping")
+
+
+def _codec(value: Any) -> Any:
+    if isinstance(value, str):
+        return {value: None}
+    if not isinstance(value, dict) or len(value) != 1:
+        raise PydanticCustomError("codec", "a codec is a name, or one name with its argument as {name: argument}")
+    return value
+
+
+class NativeField(Strict):
+    """One canonical field of an object and the native field or fields that hold it."""
+
+    native: Annotated[list[Text], BeforeValidator(_natives), Field(min_length=1, max_length=10)]
+    codec: Annotated[dict[str, Any], BeforeValidator(_codec)] | None = Field(
+        None, description="How to read and write where the type alone does not tell: a name, or {name: argument}."
+    )
+    object: str = Field("", description="For a reference: the object of the same system that the native id names.")
+    options: dict[str, Any] = Field({}, description="Native value: canonical value, for enumerations.")
+    direction: Direction | None = Field(None, description="in: only read. out: only written.")
+    identifies: str = Field("", description="The value is this record's id elsewhere: <system>.<object>, or golden.")
+    unique: bool = Field(False, description="The system refuses a second record with the same value.")
+
+
+class Object(BaseModel):
+    """One object of a system (a table, a kind of record) as one entity. Keys not named here go to the connector."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    entity: str = Field("", description="The entity whose records this object holds.")
+    fields: dict[str, Annotated[NativeField, BeforeValidator(_native)] | None] = Field(
+        {}, description="Canonical field: native field. null leaves out a usual field of the connector."
+    )
+    constants: dict[str, Any] = Field({}, description="Canonical values that every record of this object has.")
+    create: bool | None = Field(None, description="Whether golden records that have no record here get one.")
+    direction: Direction = Field("both", description="in: this object is only read. out: it is only written.")
+    on_delete: Literal["delete", "ignore"] | None = Field(
+        None, description="What to do here when the golden record is deleted."
+    )
+    when: str = Field("", description="An expression over golden values: only what satisfies it is written here.")
+    requires: list[str] | None = Field(None, description="Fields without which a record is not written here.")
+    marketing: bool | None = Field(None, description="Nothing is written here without consent.")
+
+
+class System(BaseModel):
+    """One configured system. Keys not named here are the settings of its connector."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    connector: str = Field(description="The kind of system.")
+    objects: Annotated[dict[Name, Object], BeforeValidator(_objects)] = Field(
+        description="What of it takes part: a list of objects with their usual fields, or a mapping with details."
+    )
+
+
+class EntityField(Strict):
+    """One canonical field: its type and how its value is chosen."""
+
+    type: str = Field("", description="Needed for fields that the canonical entity does not have.")
+    entity: str = Field("", description="For a reference: the entity it refers to.")
+    rule: SimpleRule | None = Field(None, description="How the value is chosen among the systems' claims.")
+    truth: list[str] | None = Field(None, description="Systems in the order in which they are believed.")
+    follow: str = Field("", description="Take the value from the record that won this other field.")
+    expression: str = Field("", description="Computed from the record's other golden values.")
+    python: str = Field("", description="A function that chooses: package.module:function.")
+    opt_in_from: list[str] | None = Field(None, description="For consent: whose opt-in may lift an opt-out.")
+    review: bool = Field(False, description="A differing value waits for a person instead of being overwritten.")
+    required: bool | None = Field(None, description="For a reference: a record without it is not written.")
+    personal: bool | None = Field(None, description="Says something about a person; can be erased with its key.")
+
+
+class Entity(Strict):
+    """One kind of thing: its fields with their rules, and what makes two records one."""
+
+    match: list[str] | None = Field(None, description="Fields whose equal values make two records one thing.")
+    merge: Literal["auto", "review"] = Field("auto", description="Whether duplicates merge, or wait for a person.")
+    delete: dict[str, DeletePolicy] = Field({}, description="What a delete in a system means for the others.")
+    fields: dict[Name, Annotated[EntityField, BeforeValidator(_rule)]] = Field({}, description="Field: rule.")
+
+
+def _entity(value: Any) -> Any:
+    return {} if value is None else value
+
+
+class Entities(Strict):
+    """schemas/entities.yaml: the canonical entities."""
+
+    entities: dict[Name, Entity]
+
+
+class Root(Strict):
+    """hub.yaml."""
+
+    version: int = Field(description="The version of this format: 1.", ge=1, le=1)
+    log: str = Field("embedded", description="Where events are kept: embedded, postgresql://... or kafka://host:port.")
+    state: str = Field("embedded", description="Where the hub keeps its state: embedded or postgresql://...")
+    phone_region: str = Field("US", description="How to read phone numbers that have no country code (ISO 3166).")
+    systems: dict[Name, System] = Field(description="The systems; where no rule is given, the first is believed.")
+    entities: dict[Name, Annotated[Entity, BeforeValidator(_entity)]] = Field({}, description="Rules and own entities.")

@@ -1,0 +1,97 @@
+"""Decide: which fields of an event its system really changed, and which only came back or were touched along.
+
+A timestamp cannot tell a changed field from a touched record, so an event is held against the view (what the system
+was known to hold) and against open intents (what we are writing). Only changed fields become claims.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hub.event import Event
+from hub.values import Value
+from hub.view import Held, View, echoes, observed, rewritten, unchanged
+from hub.write import Intent
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an event says and does not say.
+
+    said        canonical fields that the system changed
+    echoed      fields that are our own write coming back
+    view        the view afterwards
+    intents     keys of the intents that this event used up
+    near_miss   whether our write came back with other content: a real edit, worth counting
+    """
+
+    said: dict[str, Value]
+    echoed: tuple[str, ...]
+    view: dict[str, Held]
+    intents: tuple[str, ...] = ()
+    near_miss: bool = False
+
+
+def decide(event: Event, values: Mapping[str, Value], view: View, intents: Sequence[Intent]) -> Decision:
+    """Hold an event's values against the view and the open intents of its record."""
+    writing = {name: value for intent in intents for name, value in intent.values.items()}
+    marked = event.intent is not None
+    said: dict[str, Value] = {}
+    echoed: list[str] = []
+    after = dict(view)
+    for name, reported in values.items():
+        held = view.get(name)
+        value = _nearest(held, reported)
+        verdict = _judge(event, held, value, marked, name in writing, writing.get(name))
+        if verdict == "said":
+            said[name] = value
+        if verdict == "echo":
+            echoed.append(name)
+            after[name] = _ours(held, value, writing.get(name, value), event.clock.order)
+        elif verdict == "said" and not _stale(event, held):
+            after[name] = observed(held, value)
+    back = tuple(i.key for i in intents if set(i.values) <= values.keys() and (marked or _came_back(i, values)))
+    near_miss = any(name in writing or (view.get(name) or Held(None)).ours for name in said) and not marked
+    return Decision(said, tuple(echoed), after, back, near_miss)
+
+
+def _judge(event: Event, held: Held | None, value: Value, marked: bool, writing: bool, written: Value) -> str:
+    if held is not None and _stale(event, held):
+        return "same" if held.before == value else "said"
+    if held is not None and unchanged(held, value):
+        return "echo" if held.ours and (marked or event.clock.order == held.order) else "same"
+    if writing and (marked or echoes(written, value)):
+        return "echo"
+    if rewritten(held, value):
+        return "echo"
+    return "said"
+
+
+def _stale(event: Event, held: Held | None) -> bool:
+    """Whether the report is older than our write of this field, by the system's own clock."""
+    return held is not None and held.ours and event.clock.order < held.order
+
+
+def _ours(held: Held | None, value: Value, written: Value, order: int) -> Held:
+    base = held or Held(None)
+    return Held(value, True, written, order, base.before, base.rewrites, base.rewritten_to)
+
+
+def _came_back(intent: Intent, values: Mapping[str, Value]) -> bool:
+    return all(echoes(written, values[name]) for name, written in intent.values.items())
+
+
+def _nearest(held: Held | None, value: Value) -> Value:
+    """Of several references, the one we know; the system's list order says nothing."""
+    if not isinstance(value, Mapping) or "also" not in value:
+        return value
+    one = strip(value)
+    known = held.value["id"] if held is not None and isinstance(held.value, Mapping) and "id" in held.value else None
+    return one | {"id": known} if known in value["also"] else one
+
+
+def strip(value: Value) -> Value:
+    """A reference without the others that the system listed beside it; any other value as it is."""
+    return {name: value[name] for name in REFERENCE} if isinstance(value, Mapping) and "also" in value else value
+
+
+REFERENCE = ("system", "object", "id")

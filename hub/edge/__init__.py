@@ -1,0 +1,1 @@
+"""The edge: configuration to running processes, commands, web. The only place where everything is known."""

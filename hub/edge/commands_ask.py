@@ -1,0 +1,189 @@
+"""Commands that ask: status, ledger, show, why, history, conflicts, parked."""
+
+from typing import Annotated
+
+import typer
+
+from hub.edge import inquiry
+from hub.edge.cli import DEFAULT_CONFIG, DEFAULT_DATA, AsJson, ConfigPath, DataDir, Exit, app, with_hub
+from hub.edge.inquiry import Json
+from hub.edge.output import as_json, out, table, text
+from hub.edge.wiring import Hub
+from streams.ledger import Ledger, balance
+from streams.outcomes import OUTCOMES
+
+EntityName = Annotated[str, typer.Argument(help="An entity of the configuration, such as contact.")]
+Name = Annotated[str, typer.Argument(help="A golden id, system:id, system/object/id, or an e-mail or domain.")]
+Limit = Annotated[int, typer.Option(help="At most so many.", min=1, max=10_000)]
+
+
+@app.command()
+def status(config: ConfigPath = DEFAULT_CONFIG, data_dir: DataDir = DEFAULT_DATA, json: AsJson = False) -> None:
+    """How the hub fares: sources, lag per stage, queue per target, pauses."""
+    found: Json = with_hub(config, data_dir, lambda hub: inquiry.status(hub.context), connect=True)
+    if json:
+        as_json(found)
+        return
+    table("Golden records", ("entity", "records"), list(found["golden"].items()))
+    table("Stages", ("stage", "waiting"), list(found["lag"].items()))
+    table("Write queue", ("target", "state", "rows"), [tuple(r.values()) for r in found["queue"]])
+    sources = [(s["system"], s["stream"], s["changes"], s["polled_at"], s["error"]) for s in found["sources"]]
+    table("Sources", ("system", "stream", "changes", "read", "error"), sources)
+    for pause in found["paused"]:
+        out.print(f"[red]paused[/] {pause['target']}: {pause['reason']}")
+    out.print(
+        "idle: every change has its outcome"
+        if found["idle"]
+        else f"busy; not read since the last write: {found['unread']}"
+    )
+
+
+@app.command()
+def ledger(config: ConfigPath = DEFAULT_CONFIG, data_dir: DataDir = DEFAULT_DATA, json: AsJson = False) -> None:
+    """Prove that every captured change has one outcome per target. Exit 1 when something is unaccounted for."""
+
+    async def work(hub: Hub) -> Ledger:
+        return await balance(hub.context)
+
+    found: Ledger = with_hub(config, data_dir, work)
+    if json:
+        as_json(ledger_json(found))
+    else:
+        print_ledger(found)
+    raise Exit(1 if found.unaccounted else 0)
+
+
+def ledger_json(found: Ledger) -> Json:
+    """The ledger as JSON data."""
+    return {
+        "captured": found.captured,
+        "events": found.events,
+        "duplicates": found.duplicates,
+        "parked": found.parked,
+        "waiting": found.waiting,
+        "unaccounted": found.unaccounted,
+        "pending": found.pending,
+        "targets": found.targets,
+    }
+
+
+def print_ledger(found: Ledger) -> None:
+    """The ledger for people."""
+    columns = [o for o in (*OUTCOMES, "pending") if any(o in counts for counts in found.targets.values())]
+    rows = [(target, *(counts.get(o, 0) for o in columns)) for target, counts in found.targets.items()]
+    table("Outcomes per target", ("target", *columns), rows)
+    out.print(
+        f"captured {found.captured:,} = events {found.events:,} + duplicates {found.duplicates:,} + parked {found.parked:,}"
+        f" + waiting {found.waiting:,}; [bold]{found.unaccounted:,} unaccounted[/]"
+    )
+
+
+@app.command()
+def show(
+    entity: EntityName,
+    name: Name,
+    config: ConfigPath = DEFAULT_CONFIG,
+    data_dir: DataDir = DEFAULT_DATA,
+    json: AsJson = False,
+) -> None:
+    """The golden record, where each value comes from, and what every system holds."""
+    found: Json = with_hub(config, data_dir, lambda hub: inquiry.show(hub.context, entity, name))
+    if json:
+        as_json(found)
+        return
+    out.print(f"[bold]{found['golden_id']}[/] version {found['version']}{' (deleted)' if found['deleted'] else ''}")
+    rows = [(n, f["value"], f["system"], f.get("at"), f["rule"]) for n, f in found["fields"].items()]
+    table("Golden record", ("field", "value", "from", "at", "rule"), rows)
+    for record in found["records"]:
+        title = f"{record['system']}/{record['object']}/{record['external_id']}{' (gone)' if record['gone'] else ''}"
+        table(title, ("field", "holds"), list(record["holds"].items()))
+    for row in found["waiting"]:
+        out.print(f"{row['target']}: {row['state']} {text(row['waits_for'])} {row['reason']}")
+
+
+@app.command()
+def why(
+    entity: EntityName,
+    name: Name,
+    field: Annotated[str, typer.Argument(help="A field of the entity.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    data_dir: DataDir = DEFAULT_DATA,
+    json: AsJson = False,
+) -> None:
+    """Why a field has its value: who won, who lost and why, the rule and its version."""
+    found: Json = with_hub(config, data_dir, lambda hub: inquiry.why(hub.context, entity, name, field))
+    as_json(found) if json else print_why(found)
+
+
+def print_why(found: Json) -> None:
+    """An answer to *why* for people."""
+    out.print(f"[bold]{found['golden_id']}.{found['field']} = {text(found['value'])}[/]")
+    out.print(f"rule {found['rule']} (version {found['rule_version'][:12]})")
+    if found["pin"]:
+        out.print(f"pinned by {found['pin']['author']}: {found['pin']['reason']}")
+    winner = found["winner"] or {}
+    rows = [("won", text(found["value"]), _who(winner), winner.get("at"), "", winner.get("payload"))]
+    rows += [("lost", text(x["value"]), _who(x), x["at"], x["reason"], x.get("payload")) for x in found["losers"]]
+    table("Claims", ("", "value", "record", "at", "reason", "payload"), rows)
+
+
+def _who(claim: Json) -> str:
+    return "/".join(str(claim[n]) for n in ("system", "object", "external_id") if claim.get(n)) or "-"
+
+
+@app.command()
+def history(
+    entity: EntityName,
+    name: Name,
+    config: ConfigPath = DEFAULT_CONFIG,
+    data_dir: DataDir = DEFAULT_DATA,
+    json: AsJson = False,
+) -> None:
+    """Every event of a golden record, oldest first."""
+    found: list[Json] = with_hub(config, data_dir, lambda hub: inquiry.history(hub.context, entity, name))
+    if json:
+        as_json(found)
+        return
+    rows = [
+        (e["at"], f"{e['system']}/{e['object']}/{e['external_id']}", e["op"], e["channel"], e["event_id"])
+        for e in found
+    ]
+    table(f"{len(found)} events", ("at", "record", "what", "channel", "event"), rows)
+
+
+@app.command()
+def conflicts(
+    open_: Annotated[bool, typer.Option("--open", help="Only those that wait for a person.")] = False,
+    limit: Limit = 50,
+    config: ConfigPath = DEFAULT_CONFIG,
+    data_dir: DataDir = DEFAULT_DATA,
+    json: AsJson = False,
+) -> None:
+    """Claims that lost against differing ones: both sides, the base, the rule."""
+    state = "open" if open_ else None
+    found: list[Json] = with_hub(config, data_dir, lambda hub: inquiry.conflicts(hub.context, state, limit))
+    if json:
+        as_json(found)
+        return
+    rows = [(c["golden_id"], c["field"], c["system"], c["value"], c["golden"], c["rule"], c["state"]) for c in found]
+    table("Conflicts", ("golden id", "field", "system", "it said", "golden", "rule", "state"), rows)
+
+
+@app.command()
+def parked(
+    limit: Limit = 50, config: ConfigPath = DEFAULT_CONFIG, data_dir: DataDir = DEFAULT_DATA, json: AsJson = False
+) -> None:
+    """What waits for a person: unreadable events and refused writes. Exit 1 when there are any."""
+    found: list[Json] = with_hub(config, data_dir, lambda hub: inquiry.parked(hub.context, limit))
+    if json:
+        as_json(found)
+    else:
+        events = [
+            (p["id"], p["stage"], f"{p['topic']}/{p['partition']}@{p['offset']}", p["reason"])
+            for p in found
+            if p["kind"] == "event"
+        ]
+        writes = [(p["target"], p["golden_id"], p["code"], p["reason"]) for p in found if p["kind"] == "write"]
+        table("Parked events", ("id", "stage", "where", "reason"), events)
+        table("Refused writes", ("target", "golden id", "code", "reason"), writes)
+    raise Exit(1 if found else 0)

@@ -1,0 +1,253 @@
+"""Inquiry: what a person may ask of a running or a stopped hub. Every answer is plain JSON data; see `render` for looks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import orjson
+
+from hub.entity import Entity
+from hub.errors import Reject
+from hub.event import Event, from_avro
+from hub.projection import STEWARD, GoldenField, project
+from hub.rules import Choice
+from hub.values import moment
+from streams.context import Context
+from streams.ledger import balance, idle
+from streams.workspace import RecordState, records_of
+
+Json = dict[str, Any]
+
+
+async def find(context: Context, entity: str, name: str) -> str:
+    """The golden id that `name` means: a golden id, `system:id`, `system/object/id`, or a match key such as an e-mail.
+    Raises Reject when there is none, or more than one."""
+    rows = await context.pool.fetch(FIND, entity, name, *_record_name(name))
+    found = sorted({row["golden_id"] for row in rows})
+    if not found:
+        raise Reject(f"no {entity} {name!r}: give a golden id, system:id, system/object/id or an e-mail", "unknown")
+    if len(found) > 1:
+        raise Reject(f"{name!r} means {len(found)} of them: {', '.join(found[:5])}", "ambiguous")
+    return await _alive(context, str(found[0]))
+
+
+FIND = """
+select golden_id from hub.golden where entity = $1 and golden_id = $2
+union select golden_id from hub.match_key where entity = $1 and kind <> 'record' and value = lower($2)
+union select golden_id from hub.record where entity = $1 and system = $3 and external_id = $5 and ($4 = '' or object = $4)
+"""
+
+
+def _record_name(name: str) -> tuple[str, str, str]:
+    if name.count("/") >= 2:
+        system, object_, external_id = name.split("/", 2)
+        return system, object_, external_id
+    system, _, external_id = name.partition(":")
+    return system, "", external_id
+
+
+async def _alive(context: Context, golden_id: str) -> str:
+    while into := await context.pool.fetchval("select merged_into from hub.golden where golden_id = $1", golden_id):
+        golden_id = str(into)
+    return golden_id
+
+
+async def show(context: Context, entity: str, name: str) -> Json:
+    """The golden record with provenance, its records in every system, and what is still on its way."""
+    golden_id = await find(context, entity, name)
+    row = await context.pool.fetchrow("select * from hub.golden where golden_id = $1", golden_id)
+    assert row is not None
+    fields = {name: GoldenField(*stored) for name, stored in orjson.loads(row["fields"]).items()}
+    async with context.pool.acquire() as conn:
+        records = (await records_of(conn, [golden_id])).get(golden_id, [])
+    waiting = await context.pool.fetch(
+        "select target, state, reason, waits_for from hub.write where golden_id = $1 order by target", golden_id
+    )
+    return {
+        "golden_id": golden_id,
+        "entity": entity,
+        "version": row["version"],
+        "deleted": row["deleted"],
+        "updated_at": row["updated_at"].isoformat(),
+        "fields": {name: _field(f) for name, f in fields.items()},
+        "records": [_record(r) for r in records if r.id[0] != STEWARD],
+        "waiting": [dict(w) for w in waiting],
+    }
+
+
+def _field(field: GoldenField) -> Json:
+    said = {"value": field.value, "rule": field.rule, "system": field.system, "external_id": field.external_id}
+    when = {"at": moment(field.at)} if field.at else {}
+    return said | when | {"event_id": field.event_id, "rule_version": field.rule_version, "pinned_by": field.pinned_by}
+
+
+def _record(state: RecordState) -> Json:
+    return {
+        "system": state.id[0],
+        "object": state.id[1],
+        "external_id": state.id[2],
+        "gone": state.gone,
+        "holds": {name: held.value for name, held in sorted(state.view.items()) if not name.startswith("_")},
+    }
+
+
+async def why(context: Context, entity: str, name: str, field: str) -> Json:
+    """Why a field has its value: the winning event with where its payload stands, the losers with the reason each lost,
+    the rule and its version, and any pin. Computed anew from the claims, so that it cannot drift from the rules."""
+    definition = _entity(context, entity, field)
+    golden_id = await find(context, entity, name)
+    async with context.pool.acquire() as conn:
+        records = (await records_of(conn, [golden_id])).get(golden_id, [])
+    projected = project(golden_id, definition, [r.source for r in records])
+    choice = projected.choices.get(field)
+    stored = projected.golden.fields.get(field)
+    return {
+        "golden_id": golden_id,
+        "field": field,
+        "known": stored is not None,
+        "value": stored.value if stored else None,
+        "rule": choice.rule if choice else str(definition.fields[field].rule),
+        "rule_version": definition.version,
+        "pin": _pin(records, field),
+        "winner": await _winner(context, choice, stored),
+        "losers": await _losers(context, choice),
+    }
+
+
+def _entity(context: Context, entity: str, field: str) -> Entity:
+    definition = context.model.entities.get(entity)
+    if definition is None:
+        raise Reject(f"no entity {entity!r}; there are {', '.join(sorted(context.model.entities))}", "unknown")
+    if field not in definition.fields:
+        raise Reject(f"{entity} has no field {field!r}; it has {', '.join(sorted(definition.fields))}", "unknown")
+    return definition
+
+
+def _pin(records: Sequence[RecordState], field: str) -> Json | None:
+    for record in records:
+        claim = record.claims.get(field) if record.id[0] == STEWARD else None
+        if claim is not None and claim.value is not None:
+            return {**claim.value, "event_id": claim.clock.event_id}
+    return None
+
+
+async def _winner(context: Context, choice: Choice | None, stored: GoldenField | None) -> Json | None:
+    if choice is None or stored is None:
+        return None
+    if choice.winner is None:
+        return {"system": stored.system or "", "event_id": stored.event_id, **await _where(context, stored.event_id)}
+    claim = choice.winner.claim
+    return {
+        "system": choice.winner.system,
+        "object": choice.winner.object,
+        "external_id": choice.winner.external_id,
+        "at": moment(claim.at),
+        "event_id": claim.clock.event_id,
+        **await _where(context, claim.clock.event_id),
+    }
+
+
+async def _losers(context: Context, choice: Choice | None) -> list[Json]:
+    return [
+        {
+            "system": candidate.system,
+            "object": candidate.object,
+            "external_id": candidate.external_id,
+            "value": candidate.claim.value,
+            "at": moment(candidate.claim.at),
+            "reason": reason,
+            "event_id": candidate.claim.clock.event_id,
+            **await _where(context, candidate.claim.clock.event_id),
+        }
+        for candidate, reason in (choice.losers if choice else ())
+    ]
+
+
+async def _where(context: Context, event_id: str) -> Json:
+    """Where an event's payload stands on the log."""
+    row = await context.pool.fetchrow('select topic, partition, "offset" from hub.event where event_id = $1', event_id)
+    return {"payload": f"{row['topic']}/{row['partition']}@{row['offset']}"} if row else {}
+
+
+async def history(context: Context, entity: str, name: str) -> list[Json]:
+    """Every event of a golden record's records, oldest first, as it stands on the log."""
+    golden_id = await find(context, entity, name)
+    rows = await context.pool.fetch(
+        'select e.topic, e.partition, e."offset" from hub.event e join hub.record r using (system, object, external_id)'
+        " where r.golden_id = $1 order by e.observed_at, e.topic, e.partition, e.\"offset\"", golden_id,
+    )  # fmt: skip
+    events = [await _event(context, row) for row in rows]
+    return [_told(event) for event in events if event is not None]
+
+
+async def _event(context: Context, row: asyncpg.Record) -> Event | None:
+    found = await context.log.read(row["topic"], row["partition"], row["offset"], 1)
+    if not found or found[0].offset != row["offset"]:
+        return None
+    await context.codec.learn([found[0].value])
+    return from_avro(context.codec.decode(found[0].value)[1])
+
+
+def _told(event: Event) -> Json:
+    return {
+        "event_id": event.event_id,
+        "system": event.system,
+        "object": event.object,
+        "external_id": event.external_id,
+        "op": event.op,
+        "at": moment(event.at),
+        "observed_at": moment(event.observed_at),
+        "channel": event.channel,
+        "fields": event.fields(),
+    }
+
+
+async def conflicts(context: Context, state: str | None = None, limit: int = 100) -> list[Json]:
+    """Conflicts, newest first: both sides, the base, and how they were resolved."""
+    rows = await context.pool.fetch(
+        "select * from hub.conflict where ($1::text is null or state = $1) order by id desc limit $2", state, limit
+    )
+    return [_decoded(row, ("value", "base", "golden")) for row in rows]
+
+
+async def parked(context: Context, limit: int = 100) -> list[Json]:
+    """What waits for a person: records of the log that could not be processed, and writes that were refused."""
+    dead = await context.pool.fetch(
+        'select id, stage, topic, partition, "offset", reason, fingerprint, at from hub.parked order by id desc limit $1',
+        limit,
+    )
+    writes = await context.pool.fetch(
+        "select target, golden_id, entity, version, code, reason, attempts from hub.write where state = 'parked'"
+        " order by target, golden_id limit $1", limit,
+    )  # fmt: skip
+    return [{"kind": "event", **_decoded(r, ())} for r in dead] + [{"kind": "write", **_decoded(r, ())} for r in writes]
+
+
+async def status(context: Context) -> Json:
+    """How the hub fares: lag per stage, queue per target, sources, pauses, ledger."""
+    now = await idle(context)
+    ledger = await balance(context)
+    queue = await context.pool.fetch("select target, state, count(*) as n from hub.write group by 1, 2 order by 1, 2")
+    sources = await context.pool.fetch(
+        "select system, stream, complete, changes, polled_at, error, error_since from hub.checkpoint order by 1, 2"
+    )
+    pauses = await context.pool.fetch("select target, reason, since from hub.pause order by 1")
+    golden = await context.pool.fetch(
+        "select entity, count(*) as n from hub.golden where merged_into is null and not deleted group by 1 order by 1"
+    )
+    return {
+        "idle": now.done,
+        "lag": now.lag,
+        "unread": now.unread,
+        "golden": {r["entity"]: r["n"] for r in golden},
+        "queue": [dict(r) for r in queue],
+        "sources": [_decoded(r, ()) for r in sources],
+        "paused": [_decoded(r, ()) for r in pauses],
+        "unaccounted": ledger.unaccounted,
+    }
+
+
+def _decoded(row: asyncpg.Record, json_columns: Sequence[str]) -> Json:
+    """A row as JSON data: stored JSON parsed, times as text."""
+    plain = {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in dict(row).items()}
+    return {n: orjson.loads(v) if n in json_columns and v is not None else v for n, v in plain.items()}

@@ -1,0 +1,112 @@
+"""Web: webhooks in, health and answers out. A webhook is answered only after its notices are durable."""
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from connectors.kit.connector import Request as Webhook
+from hub.edge import inquiry
+from hub.edge.wiring import Hub
+from hub.errors import HubError, Reject
+from streams.faults import INFRASTRUCTURE
+from streams.ledger import balance
+from streams.refetch import take
+
+MAX_BODY = 2 * 1024 * 1024
+TROUBLE: tuple[type[BaseException], ...] = (HubError, *INFRASTRUCTURE)
+STATUS = {"signature": 401, "stale": 401, "unknown": 404, "too-large": 413, "unsupported": 415}
+
+
+def create_app(hub: Hub, ready: Callable[[], Awaitable[dict[str, Any]]], public_url: str = "") -> FastAPI:
+    """The hub's web application. `ready` tells what is wrong, by name; `public_url` is what vendors call (scheme and
+    host), where a proxy hides it."""
+    app = FastAPI(title="Integration hub", version="1")
+    refused: Counter[str] = Counter()
+    app.state.refused = refused
+
+    @app.api_route("/webhooks/{system}", methods=["GET", "POST", "HEAD"])
+    async def webhook(system: str, request: Request) -> Response:
+        """A vendor's webhook. 200 only after its notices are durable; 503 asks the vendor to try again."""
+        connector = hub.context.connectors.get(system)
+        if connector is None:
+            return _problem(404, f"no system {system!r} is configured here")
+        body = await _bounded(request)
+        if body is None:
+            refused[system] += 1
+            return _problem(413, f"larger than {MAX_BODY} bytes")
+        url = f"{public_url.rstrip('/')}{request.url.path}" if public_url else str(request.url).split("?")[0]
+        url = f"{url}?{request.url.query}" if request.url.query else url
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            notices = await connector.receive(Webhook(request.method, url, headers, body, time.time()))
+            await take(hub.context, notices, headers.get("traceparent"))
+        except Reject as error:
+            refused[system] += 1
+            return _problem(STATUS.get(error.code, 400), error.reason)
+        except TROUBLE as error:
+            return _problem(503, f"{type(error).__name__}; try again")
+        return Response(status_code=200)
+
+    @app.get("/healthz")
+    async def healthz() -> PlainTextResponse:
+        """Alive: the process answers."""
+        return PlainTextResponse("ok")
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """Ready: the database answers, and no stage, source or target is in trouble; else 503 and what is wrong."""
+        trouble = await ready()
+        return JSONResponse({"ready": not trouble, "trouble": trouble}, 503 if trouble else 200)
+
+    _questions(app, hub)
+    return app
+
+
+def _questions(app: FastAPI, hub: Hub) -> None:
+    context = hub.context
+
+    @app.exception_handler(Reject)
+    async def rejected(_: Request, error: Reject) -> JSONResponse:
+        return _problem(STATUS.get(error.code, 400), error.reason)
+
+    @app.get("/api/status")
+    async def status() -> dict[str, Any]:
+        return await inquiry.status(context)
+
+    @app.get("/api/ledger")
+    async def ledger() -> dict[str, Any]:
+        balanced = await balance(context)
+        counts = {
+            n: getattr(balanced, n) for n in ("captured", "events", "duplicates", "parked", "waiting", "unaccounted")
+        }
+        return {**counts, "targets": balanced.targets}
+
+    @app.get("/api/golden/{entity}/{name:path}")
+    async def show(entity: str, name: str) -> dict[str, Any]:
+        return await inquiry.show(context, entity, name)
+
+    @app.get("/api/why/{entity}/{field}/{name:path}")
+    async def why(entity: str, field: str, name: str) -> dict[str, Any]:
+        return await inquiry.why(context, entity, name, field)
+
+    @app.get("/api/history/{entity}/{name:path}")
+    async def history(entity: str, name: str) -> list[dict[str, Any]]:
+        return await inquiry.history(context, entity, name)
+
+
+async def _bounded(request: Request) -> bytes | None:
+    """The body, or None as soon as it is too large."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            return None
+    return bytes(body)
+
+
+def _problem(status: int, detail: str) -> JSONResponse:
+    return JSONResponse({"status": status, "detail": detail[:500]}, status)

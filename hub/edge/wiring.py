@@ -1,0 +1,140 @@
+"""Wiring: the composition root. From a configuration to an open hub, and from that to running workers."""
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import asyncpg
+
+from connectors.kit.connector import Connector
+from connectors.registry import CONNECTORS
+from hub.config import Config, load
+from hub.edge import embedded
+from streams import plan, project, refetch, services
+from streams.app import StageApp, Workers, stage_app
+from streams.capture import Capture
+from streams.context import Context
+from streams.deliver import Deliverer
+from streams.ledger import change_topics
+from streams.log import open_log
+from streams.registry import Codec, open_registry
+from streams.steward import OBJECT, SYSTEM
+from streams.topics import STATIC, Topic, changes_topic, golden_topic, notices_topic
+
+STAGES = ("capture", "refetch", "project", "plan", "deliver")
+_SCHEMA_LOCK = 0x68756201
+
+
+@dataclass(slots=True)
+class Hub:
+    """An open hub: everything the commands and the web need."""
+
+    config: Config
+    context: Context
+    state_url: str
+    log_url: str
+
+
+@asynccontextmanager
+async def open_hub(
+    config: Config,
+    *,
+    data_dir: Path = embedded.DEFAULT_DATA_DIR,
+    connect: bool = True,
+    env: Mapping[str, str] = os.environ,
+) -> AsyncIterator[Hub]:
+    """Open state, log, codec and (with `connect`) every connector; close them all at the end.
+
+    Starts the embedded PostgreSQL where the configuration asks for it.
+    """
+    async with AsyncExitStack() as stack:
+        state_url = await _state(config, data_dir, stack)
+        log_url = state_url if config.log == "embedded" else config.log
+        pool = await asyncpg.create_pool(state_url, min_size=1, max_size=24, command_timeout=120)
+        stack.push_async_callback(pool.close)
+        await _prepare_state(pool)
+        log = open_log(log_url, pool)
+        stack.push_async_callback(log.close)
+        registry = open_registry(env.get("HUB_SCHEMA_REGISTRY"), pool)
+        stack.push_async_callback(registry.close)
+        await log.ensure_topics(topics(config))
+        context = Context(
+            config.model, pool, log, await Codec.prepare(registry), _connectors(config, env) if connect else {}
+        )
+        for connector in context.connectors.values():
+            stack.push_async_callback(connector.close)
+        yield Hub(config, context, state_url, log_url)
+
+
+def topics(config: Config) -> list[Topic]:
+    """Every topic that this configuration uses."""
+    changes = [changes_topic(s, o) for s, o in config.model.mappings] + [changes_topic(SYSTEM, OBJECT)]
+    return [*STATIC, *changes, *map(notices_topic, config.systems), *map(golden_topic, config.entities)]
+
+
+def read_config(path: Path, env: Mapping[str, str] = os.environ) -> Config:
+    """The configuration in a file. Raises ConfigError with every problem."""
+    return load(path, {name: manifest for name, (manifest, _) in CONNECTORS.items()}, env)
+
+
+def _connectors(config: Config, env: Mapping[str, str]) -> dict[str, Connector]:
+    made = {}
+    for name, system in config.systems.items():
+        if system.objects:
+            _, factory = CONNECTORS[system.connector]
+            made[name] = factory(name, config.resolve(name, env), system.objects)
+    return made
+
+
+async def _state(config: Config, data_dir: Path, stack: AsyncExitStack) -> str:
+    if config.state != "embedded":
+        return config.state
+    server = await embedded.start_async(data_dir)
+    stack.callback(server.leave)
+    return await server.create("hub")
+
+
+async def _prepare_state(pool: asyncpg.Pool) -> None:
+    async with pool.acquire() as conn, conn.transaction():
+        await conn.execute("select pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+        await conn.execute("set local client_min_messages = warning")
+        await conn.execute(files("streams").joinpath("state.sql").read_text())
+
+
+@dataclass(slots=True)
+class Worker:
+    """The stages and services of one process, not started yet."""
+
+    hub: Hub
+    workers: Workers
+    captures: list[Capture]
+    deliverers: list[Deliverer]
+
+
+def assemble(hub: Hub, stages: Sequence[str] = STAGES) -> Worker:
+    """A worker that hosts these stages."""
+    context = hub.context
+    captures = [Capture(context, s, stream) for s, c in context.connectors.items() for stream in c.streams()]
+    captures = captures if "capture" in stages else []
+    targets = {target for entity in context.model.entities for target in context.model.targets(entity)}
+    deliverers = [Deliverer(context, t) for t in sorted(targets)] if "deliver" in stages else []
+    loops = services.capturing(captures) + (services.delivering(context, deliverers) if deliverers else [])
+    return Worker(hub, Workers(_apps(hub, stages), [*loops, services.upkeep(context)]), captures, deliverers)
+
+
+def _apps(hub: Hub, stages: Sequence[str]) -> list[StageApp]:
+    context = hub.context
+    apps = []
+    if "project" in stages:
+        apps.append(stage_app(project.STAGE, hub.log_url, change_topics(context), project.Project(context)))
+    if "plan" in stages:
+        golden = [golden_topic(entity).name for entity in context.model.entities]
+        apps.append(stage_app(plan.STAGE, hub.log_url, golden, plan.Plan(context)))
+    if "refetch" in stages:
+        for system in context.connectors:
+            handler = refetch.Refetch(context, system)
+            apps.append(stage_app(f"{refetch.STAGE}-{system}", hub.log_url, [notices_topic(system).name], handler))
+    return apps

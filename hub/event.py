@@ -1,0 +1,109 @@
+"""Event: the immutable envelope around a change, with a deterministic id."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from hub.change import Change, Op
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Clock:
+    """The order of events of one record: source version or time, then when we saw it, then the event's id.
+
+    Two edits inside one tick of the source's clock are ordered by observation; the id only settles what is left.
+    """
+
+    order: int
+    observed: int
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change as the log keeps it. Times are microseconds since 1970 UTC; `payload` is the native fields as bytes."""
+
+    event_id: str
+    system: str
+    object: str
+    external_id: str
+    op: Op
+    version: int | None
+    at: int
+    observed_at: int
+    channel: str
+    payload: bytes
+    content_type: str = "application/json"
+    key_id: str | None = None
+    intent: str | None = None
+    merged: tuple[str, ...] = ()
+    trace: str | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """The position of this event among those of its record."""
+        return Clock(self.at if self.version is None else self.version, self.observed_at, self.event_id)
+
+    @property
+    def record(self) -> tuple[str, str, str]:
+        """(system, object, external id)."""
+        return (self.system, self.object, self.external_id)
+
+    def fields(self) -> dict[str, Any]:
+        """The native fields; an absent one is unknown."""
+        fields: dict[str, Any] = orjson.loads(self.payload)
+        return fields
+
+    def to_avro(self) -> dict[str, Any]:
+        """The datum of schemas/event.avsc."""
+        return {name: getattr(self, name) for name in NAMES} | {"merged": list(self.merged)}
+
+
+NAMES = tuple(Event.__dataclass_fields__)
+
+
+def from_avro(datum: Mapping[str, Any]) -> Event:
+    """The event of a datum of schemas/event.avsc."""
+    return Event(**{**{name: datum[name] for name in NAMES}, "merged": tuple(datum["merged"])})
+
+
+def record(change: Change, observed_at: int, previous: str = "", trace: str | None = None) -> Event:
+    """Envelope a change seen at `observed_at` (microseconds). `previous` is the id of the record's last event, and
+    counts only where the source has neither version nor clock."""
+    payload = orjson.dumps(change.fields, option=orjson.OPT_SORT_KEYS, default=str)
+    at = observed_at if change.at is None else min(change.at, observed_at)
+    return Event(
+        event_id=event_id(change, payload, previous),
+        system=change.system,
+        object=change.object,
+        external_id=change.external_id,
+        op=change.op,
+        version=change.version,
+        at=at,
+        observed_at=observed_at,
+        channel=change.channel,
+        payload=payload,
+        intent=change.intent,
+        merged=change.merged,
+        trace=trace,
+    )
+
+
+def event_id(change: Change, payload: bytes, previous: str = "") -> str:
+    """The same change, however often and by whatever channel it is captured, has one id (32 hex digits).
+
+    An exact version identifies the content. A version that is really a clock may be shared by two edits of one
+    tick, so there the content counts too. Without any clock the record's previous event stands in for it, so that
+    A -> B -> A is three events.
+    """
+    what = (change.system, change.object, change.external_id, change.op, *change.merged)
+    when = change.version if change.version is not None else change.at
+    stamp = str(previous if when is None else when)
+    content = b"" if change.exact and change.version is not None else payload
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (*(p.encode() for p in what), stamp.encode(), content):
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.hexdigest()

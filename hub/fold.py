@@ -1,0 +1,81 @@
+"""Fold: claims + event -> claims. A join, so neither order nor repetition matters.
+
+The claims of one record map a field to the value the record's own system last said, with the clock of that saying.
+Joining two claims keeps the greater clock; so folding is commutative, associative and idempotent.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hub.event import Clock
+from hub.values import Value, micros
+
+DELETED = "_deleted"
+IN, OUT = "#in", "#out"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a record says of one field. `at` is the source's time in microseconds, comparable between systems."""
+
+    value: Value
+    at: int
+    clock: Clock
+
+
+Claims = Mapping[str, Claim]
+
+
+def join(left: Claim | None, right: Claim) -> Claim:
+    """The greater of two claims on one field of one record."""
+    return right if left is None or _rank(right) > _rank(left) else left
+
+
+def fold(claims: Claims, said: Iterable[tuple[str, Claim]]) -> dict[str, Claim]:
+    """Claims, with what an event said joined in."""
+    joined = dict(claims)
+    for name, claim in said:
+        joined[name] = join(joined.get(name), claim)
+    return joined
+
+
+def claims_of(values: Mapping[str, Value], at: int, clock: Clock) -> list[tuple[str, Claim]]:
+    """What an event says, as claims. Consent is claimed under two names, so that a resync cannot erase an opt-out."""
+    return [_claim(name, value, at, clock) for name, value in values.items()]
+
+
+def field_of(name: str) -> str:
+    """The field behind a claim's name."""
+    return name.removesuffix(IN).removesuffix(OUT)
+
+
+def _claim(name: str, value: Value, at: int, clock: Clock) -> tuple[str, Claim]:
+    if not (isinstance(value, Mapping) and "status" in value):
+        return name, Claim(value, at, clock)
+    said_at = micros(value["at"])
+    if value["status"] == "out":
+        return name + OUT, Claim(value, max(said_at, 1) if said_at else at, _consent_clock(said_at or at, clock))
+    # An opt-in that does not say when it was given can start a consent but never lift an opt-out: it is as old as can be.
+    return name + IN, Claim(value, said_at, _consent_clock(said_at, clock))
+
+
+def _consent_clock(said_at: int, clock: Clock) -> Clock:
+    """A consent claim is ordered by when the person said it, not by when the record was last touched."""
+    return Clock(said_at, clock.observed, clock.event_id)
+
+
+def _rank(claim: Claim) -> tuple[Clock, int]:
+    return (claim.clock, claim.at)
+
+
+def dump(claims: Claims) -> dict[str, list[Any]]:
+    """Claims as JSON values, for storage."""
+    return {
+        name: [c.value, c.at, c.clock.order, c.clock.observed, c.clock.event_id] for name, c in sorted(claims.items())
+    }
+
+
+def load(stored: Mapping[str, list[Any]]) -> dict[str, Claim]:
+    """The inverse of `dump`."""
+    return {name: Claim(row[0], row[1], Clock(row[2], row[3], row[4])) for name, row in stored.items()}

@@ -1,0 +1,157 @@
+"""Projection: the golden record of one thing, each field with value and provenance. A pure function of claims and rules."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.entity import Entity, Field
+from hub.errors import Reject
+from hub.fold import DELETED, Claim, Claims, field_of
+from hub.rules import Candidate, Choice, choose, evaluate, follow
+from hub.values import Value, same
+
+STEWARD = "hub"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One record of one system that belongs to the thing, with its claims."""
+
+    system: str
+    object: str
+    external_id: str
+    claims: Claims
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the system's last word is that the record is gone."""
+        claim = self.claims.get(DELETED)
+        return bool(claim and claim.value)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenField:
+    """A chosen value and where it comes from; the event fields are empty for a value that no single claim carries."""
+
+    value: Value
+    event_id: str = ""
+    system: str = ""
+    external_id: str = ""
+    at: int = 0
+    rule: str = ""
+    rule_version: str = ""
+    pinned_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """The golden record. A field that no system knows is absent."""
+
+    golden_id: str
+    entity: str
+    fields: Mapping[str, GoldenField]
+    deleted: bool = False
+
+    def values(self) -> dict[str, Value]:
+        """Field name -> value, without provenance."""
+        return {name: f.value for name, f in self.fields.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """A golden record with the choices behind it, so that *why* needs no second computation."""
+
+    golden: Golden
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def project(golden_id: str, entity: Entity, sources: Sequence[Source]) -> Projected:
+    """Choose every field of one thing from its sources' claims. Steward's pins are claims of the system `hub`."""
+    pins = {name: c for s in sources if s.system == STEWARD for name, c in s.claims.items()}
+    systems = sorted((s for s in sources if s.system != STEWARD), key=lambda s: (s.system, s.object, s.external_id))
+    heard = [s for s in systems if not (s.deleted and entity.on_delete(s.system) == "detach")]
+    candidates = _candidates(heard)
+    choices, problems = _choose_all(entity, candidates, pins)
+    fields = {name: _golden_field(choice, pins.get(name), entity.version) for name, choice in sorted(choices.items())}
+    return Projected(Golden(golden_id, entity.name, fields, _deleted(entity, systems)), choices, tuple(problems))
+
+
+def differs(choice: Choice, candidate: Candidate) -> bool:
+    """Whether a losing claim is a conflict: both sides known, and not the same to any vendor."""
+    value = candidate.claim.value
+    return value is not None and choice.value is not None and not same(value, choice.value)
+
+
+def _candidates(sources: Sequence[Source]) -> dict[str, list[Candidate]]:
+    by_field: dict[str, list[Candidate]] = {}
+    for source in sources:
+        for name, claim in source.claims.items():
+            candidate = Candidate(source.system, source.object, source.external_id, claim)
+            by_field.setdefault(field_of(name), []).append(candidate)
+    return by_field
+
+
+def _choose_all(
+    entity: Entity, candidates: Mapping[str, list[Candidate]], pins: Mapping[str, Claim]
+) -> tuple[dict[str, Choice], list[str]]:
+    """Plain rules first, then those that look at another field's choice, then expressions, in configured order."""
+    choices: dict[str, Choice] = {}
+    problems: list[str] = []
+    for definition in sorted(entity.fields.values(), key=lambda f: PASSES.get(f.rule.kind, 0)):
+        try:
+            choice = _choose(definition, candidates.get(definition.name, []), choices, pins.get(definition.name))
+        except Reject as error:
+            problems.append(f"{definition.name}: {error.reason}")
+            continue
+        if choice is not None:
+            choices[definition.name] = choice
+    return choices, problems
+
+
+PASSES = {"follow": 1, "expression": 2}
+
+
+def _choose(
+    definition: Field, candidates: list[Candidate], choices: Mapping[str, Choice], pin: Claim | None
+) -> Choice | None:
+    if pin is not None and pin.value is not None:
+        return Choice(pin.value["value"], None, tuple((c, "pinned") for c in candidates), "pin")
+    if definition.rule.kind == "follow":
+        return follow(definition.rule, candidates, choices.get(definition.rule.field))
+    if definition.rule.kind == "expression":
+        return evaluate(definition.rule, candidates, {name: c.value for name, c in choices.items()})
+    return choose(definition.rule, candidates)
+
+
+def _golden_field(choice: Choice, pin: Claim | None, version: str) -> GoldenField:
+    if choice.rule == "pin" and pin is not None:
+        return GoldenField(
+            choice.value, pin.clock.event_id, STEWARD, "", pin.at, "pin", version, str(pin.value["author"])
+        )
+    won = choice.winner
+    if won is None:
+        return GoldenField(choice.value, rule=choice.rule, rule_version=version)
+    claim = won.claim
+    return GoldenField(choice.value, claim.clock.event_id, won.system, won.external_id, claim.at, choice.rule, version)
+
+
+def _deleted(entity: Entity, systems: Sequence[Source]) -> bool:
+    """Gone everywhere once a system whose deletes propagate has deleted every record it had of the thing."""
+    gone_in: dict[str, bool] = {}
+    for source in systems:
+        gone_in[source.system] = gone_in.get(source.system, True) and source.deleted
+    return any(gone and entity.on_delete(system) == "propagate" for system, gone in gone_in.items())
+
+
+def dump(golden: Golden) -> dict[str, list[Any]]:
+    """The fields as JSON values, for storage: name -> value and provenance in GoldenField's order."""
+    return {name: [getattr(f, slot) for slot in SLOTS] for name, f in sorted(golden.fields.items())}
+
+
+def load(golden_id: str, entity: str, stored: Mapping[str, list[Any]], deleted: bool) -> Golden:
+    """The inverse of `dump`."""
+    return Golden(golden_id, entity, {name: GoldenField(*row) for name, row in stored.items()}, deleted)
+
+
+SLOTS = tuple(GoldenField.__dataclass_fields__)

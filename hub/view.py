@@ -1,0 +1,99 @@
+"""View: what a system is known to hold of a record now, the base against which both directions are compared.
+
+Kept by captured changes and by acknowledged writes. A field that is not in the view is unknown.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hub.values import Value, same
+
+MAX_REWRITES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One field as the system holds it.
+
+    value         what it holds
+    ours          whether it got there by our write; then `written` is what we wrote (a vendor may store it in other
+                  words), `order` the system's clock of that write, and `before` what stood there until then
+    rewrites      how often in a row the system turned `written` into the same `rewritten_to`
+    """
+
+    value: Value
+    ours: bool = False
+    written: Value = None
+    order: int = 0
+    before: Value = None
+    rewrites: int = 0
+    rewritten_to: Value = None
+
+
+View = Mapping[str, Held]
+
+
+def acknowledged(view: View, written: Mapping[str, Value], stored: Mapping[str, Value], order: int) -> dict[str, Held]:
+    """The view after the system took our write; `stored` is what it answered that it holds now, where it told."""
+    after = dict(view)
+    for name, value in written.items():
+        held = view.get(name, Held(None))
+        kept = held if held.written == value else replace(held, rewrites=0, rewritten_to=None)
+        after[name] = replace(
+            kept, value=stored.get(name, value), ours=True, written=value, order=order, before=held.value
+        )
+    return after
+
+
+def observed(held: Held | None, value: Value) -> Held:
+    """The view of a field that its own system changed."""
+    if held is None or held.written is None:
+        return Held(value)
+    again = held.rewrites + 1 if held.rewritten_to == value else 1
+    return replace(held, value=value, ours=False, rewrites=again, rewritten_to=value)
+
+
+def rewritten(held: Held | None, value: Value) -> bool:
+    """Whether the system has by now shown that it turns what we write into `value` by itself."""
+    return held is not None and held.rewrites >= MAX_REWRITES and held.rewritten_to == value
+
+
+def settled(held: Held | None, golden: Value) -> bool:
+    """Whether nothing needs writing: it is there, the vendor holds it in its own words, or would rewrite it again."""
+    if held is None:
+        return golden is None
+    if held.value == golden:
+        return True
+    if _consent(held.value) and _consent(golden):
+        return bool(held.value["status"] == golden["status"])
+    return held.written == golden and held.written is not None and (held.ours or held.rewrites >= MAX_REWRITES)
+
+
+def unchanged(held: Held, value: Value) -> bool:
+    """Whether a report of `value` is only the record being touched, not this field being changed."""
+    if _consent(held.value) and _consent(value) and value["status"] == "out":
+        return bool(held.value["status"] == "out")
+    return bool(held.value == value)
+
+
+def echoes(written: Value, value: Value) -> bool:
+    """Whether `value` may be what a vendor made of our `written` by trimming, folding case or reformatting."""
+    return same(written, value)
+
+
+def _consent(value: Value) -> bool:
+    return isinstance(value, Mapping) and "status" in value
+
+
+def dump(view: View) -> dict[str, list[Any]]:
+    """The view as JSON values, for storage."""
+    return {name: [getattr(h, slot) for slot in SLOTS] for name, h in sorted(view.items())}
+
+
+def load(stored: Mapping[str, list[Any]]) -> dict[str, Held]:
+    """The inverse of `dump`."""
+    return {name: Held(*row) for name, row in stored.items()}
+
+
+SLOTS = tuple(Held.__dataclass_fields__)

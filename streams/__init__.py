@@ -1,0 +1,1 @@
+"""What moves: the log, and the stages capture -> project -> plan -> deliver, each at-least-once and fenced."""

@@ -1,0 +1,210 @@
+"""Capture: every system -> the log. Polls streams page by page; a checkpoint is stored only after its changes."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import orjson
+import structlog
+
+from connectors.kit.connector import Checkpoint, Page, Stream
+from hub import event
+from hub.change import Change
+from hub.errors import Fatal, HubError, Retry
+from streams import alerts
+from streams.context import Context, now
+from streams.faults import INFRASTRUCTURE
+from streams.log import PostgresLog
+from streams.log_postgres import Connection
+from streams.project import STAGE
+from streams.queue import mark_primed
+from streams.records import NewRecord
+from streams.topics import changes_topic
+
+log = structlog.get_logger(__name__)
+
+
+class Capture:
+    """Polls one stream of one system. Whoever holds the stream's lock polls; others stand by."""
+
+    def __init__(self, context: Context, system: str, stream: Stream) -> None:
+        self.context = context
+        self.system = system
+        self.stream = stream
+        self.healthy = True
+        self.last_error: str | None = None
+        self._primed = False
+
+    async def step(self) -> int:
+        """Read until nothing is left for now; returns how many changes were captured."""
+        began = datetime.now(UTC)
+        captured = 0
+        connector = await self.context.connector(self.system)
+        async for page in connector.poll(self.stream.name, await self._checkpoint()):
+            await self._store(page)
+            await page.acknowledge()
+            captured += len(page.changes)
+        await self._reached_end(began)
+        self.healthy, self.last_error = True, None
+        return captured
+
+    async def _checkpoint(self) -> Checkpoint | None:
+        row = await self.context.pool.fetchval(
+            "select state from hub.checkpoint where system = $1 and stream = $2", self.system, self.stream.name
+        )
+        return orjson.loads(row) if row is not None else None
+
+    async def _store(self, page: Page) -> None:
+        """Changes first, then the checkpoint: a crash between them reads the page again, and its events are known."""
+        records = await to_records(self.context, page.changes)
+        async with self.context.pool.acquire() as conn, conn.transaction():
+            await conn.execute(
+                "insert into hub.checkpoint as c (system, stream, state, changes) values ($1, $2, $3, $4)"
+                " on conflict (system, stream) do update set state = excluded.state,"
+                " changes = c.changes + excluded.changes",
+                self.system, self.stream.name, orjson.dumps(page.checkpoint).decode(), len(page.changes),
+            )  # fmt: skip
+            await append(self.context, conn, records)
+
+    async def _reached_end(self, began: datetime) -> None:
+        await self.context.pool.execute(
+            "insert into hub.checkpoint (system, stream, state, complete, polled_at) values ($1, $2, 'null', true, $3)"
+            " on conflict (system, stream) do update set complete = true, polled_at = $3, error = null, error_since = null",
+            self.system, self.stream.name, began,
+        )  # fmt: skip
+        if not self._primed:
+            self._primed = await prime(self.context, self.system)
+
+    async def failed(self, error: Exception) -> None:
+        """Note trouble with the system, where others can see it."""
+        self.healthy, self.last_error = False, f"{type(error).__name__}: {error}"
+        await self.context.pool.execute(
+            "insert into hub.checkpoint (system, stream, state, error, error_since) values ($1, $2, 'null', $3, now())"
+            " on conflict (system, stream) do update set error = $3,"
+            " error_since = coalesce(hub.checkpoint.error_since, now())",
+            self.system, self.stream.name, self.last_error[:2_000],
+        )  # fmt: skip
+
+
+async def to_records(context: Context, changes: Sequence[Change], trace: str | None = None) -> list[NewRecord]:
+    """Envelope changes as events for the log. Where a source has neither version nor clock, the record's previous
+    event stands in for them."""
+    observed = now()
+    previous = await _previous(context, [c for c in changes if c.version is None and c.at is None])
+    records = []
+    for change in changes:
+        key = (change.system, change.object, change.external_id)
+        captured = event.record(change, observed, previous.get(key, ""), trace)
+        if key in previous:
+            previous[key] = captured.event_id
+        value = context.codec.encode("event", captured.to_avro())
+        topic = changes_topic(change.system, change.object).name
+        records.append(NewRecord(topic, change.external_id.encode(), value))
+    return records
+
+
+async def _previous(context: Context, changes: Sequence[Change]) -> dict[tuple[str, str, str], str]:
+    if not changes:
+        return {}
+    rows = await context.pool.fetch(
+        "select system, object, external_id, last_event from hub.record join unnest($1::text[], $2::text[], $3::text[])"
+        " as k (system, object, external_id) using (system, object, external_id)",
+        [c.system for c in changes], [c.object for c in changes], [c.external_id for c in changes],
+    )  # fmt: skip
+    known = {(r["system"], r["object"], r["external_id"]): r["last_event"] for r in rows}
+    return {key: known.get(key, "") for c in changes for key in [(c.system, c.object, c.external_id)]}
+
+
+async def append(context: Context, conn: Connection, records: Sequence[NewRecord]) -> None:
+    """Durable when the caller's transaction is (PostgreSQL log), or at once (Kafka)."""
+    if isinstance(context.log, PostgresLog):
+        await context.log.append_in(conn, records)
+    elif records:
+        await context.log.append(records)
+
+
+async def prime(context: Context, system: str) -> bool:
+    """Open the gate for a system once all its streams were read completely and all of it is folded."""
+    streams = context.connectors[system].streams()
+    complete = await context.pool.fetchval(
+        "select count(*) from hub.checkpoint where system = $1 and stream = any($2) and complete",
+        system, [s.name for s in streams],
+    )  # fmt: skip
+    if complete < len(streams):
+        return False
+    topics = [changes_topic(s, o).name for s, o in context.model.mappings if s == system]
+    if await behind(context, STAGE, topics):
+        return False
+    async with context.pool.acquire() as conn:
+        await mark_primed(conn, system)
+    return True
+
+
+async def behind(context: Context, stage: str, topics: Sequence[str]) -> int:
+    """How many records of these topics the stage has not processed."""
+    ends = await context.log.ends(topics)
+    starts = await context.log.starts(topics)
+    rows = await context.pool.fetch(
+        "select topic, partition, next_offset from hub.position where stage = $1 and topic = any($2)", stage, topics
+    )
+    done = {(r["topic"], r["partition"]): r["next_offset"] for r in rows}
+    return sum(max(0, end - max(done.get(key, 0), starts.get(key, 0))) for key, end in ends.items())
+
+
+async def forever(capture: Capture, wake: asyncio.Event | None = None) -> None:
+    """Poll until cancelled, while holding the stream's lock. Trouble is noted, waited out, and never ends the loop."""
+    while True:
+        try:
+            async with capture.context.pool.acquire() as conn:
+                await _poll_under_lock(capture, conn, wake)
+        except INFRASTRUCTURE as error:
+            capture.healthy, capture.last_error = False, f"{type(error).__name__}: {error}"
+            await asyncio.sleep(1.0)
+
+
+async def _poll_under_lock(capture: Capture, conn: Connection, wake: asyncio.Event | None) -> None:
+    name = f"{capture.system}/{capture.stream.name}"
+    if not await conn.fetchval("select pg_try_advisory_lock(hashtextextended($1, 7))", name):
+        await asyncio.sleep(2.0)
+        return
+    try:
+        while True:
+            await _step(capture)
+            await conn.fetchval("select 1")  # the lock lives with this connection: no connection, no polling
+            await _pause(capture.stream.seconds, wake)
+    finally:
+        await conn.execute("select pg_advisory_unlock(hashtextextended($1, 7))", name)
+
+
+async def _step(capture: Capture) -> None:
+    try:
+        await capture.step()
+    except Retry as error:
+        await capture.failed(error)
+        await asyncio.sleep(error.after or 1.0)
+    except Fatal as error:
+        if capture.healthy:
+            await alerts.raised(
+                capture.context, "source_stopped", f"{capture.system}/{capture.stream.name}", str(error)
+            )
+        await capture.failed(error)
+        await asyncio.sleep(15.0)
+    except HubError as error:
+        await capture.failed(error)
+        await asyncio.sleep(5.0)
+    except INFRASTRUCTURE:
+        raise
+    except Exception as error:
+        log.exception("source failed", system=capture.system, stream=capture.stream.name)
+        await capture.failed(error)
+        await asyncio.sleep(5.0)
+
+
+async def _pause(seconds: float, wake: asyncio.Event | None) -> None:
+    if wake is None:
+        await asyncio.sleep(seconds)
+        return
+    try:
+        await asyncio.wait_for(wake.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,116 @@
+"""Conflicts: claims that lost against differing ones, with both sides and the base, resolved by the rule or left open."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import orjson
+
+from hub.fold import field_of
+from hub.projection import Projected, differs
+from hub.rules import Candidate, Choice
+from hub.values import Value
+from streams.context import Context
+from streams.log_postgres import Connection
+from streams.reading import Reading
+from streams.records import NewRecord
+from streams.topics import CONFLICTS
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A field of an event that lost against a differing claim."""
+
+    golden_id: str
+    field: str
+    reading: Reading
+    choice: Choice
+    base: Value
+    review: bool
+
+
+def find(by_golden: Mapping[str, Sequence[Reading]], projected: Mapping[str, Projected]) -> list[Conflict]:
+    """The conflicts that these readings bring about."""
+    found = []
+    for golden_id, readings in by_golden.items():
+        if golden_id not in projected:
+            continue
+        for reading in readings:
+            found += _of(golden_id, reading, projected[golden_id])
+    return found
+
+
+def _of(golden_id: str, reading: Reading, projected: Projected) -> list[Conflict]:
+    entity = reading.mapping.entity
+    found = []
+    for name in reading.said:
+        choice = projected.choices.get(name)
+        if choice is None or entity.fields[name].kind == "ref":
+            continue  # references of two systems are the same thing under two names; they are compared when written
+        mine = next((c for c, _ in choice.losers if _is(c, reading)), None)
+        if mine is not None and differs(choice, mine):
+            base = reading.decision.view[name].before if reading.decision and name in reading.decision.view else None
+            found.append(Conflict(golden_id, name, reading, choice, base, entity.fields[name].rule.review))
+    return found
+
+
+def _is(candidate: Candidate, reading: Reading) -> bool:
+    same_record = (candidate.system, candidate.object, candidate.external_id) == reading.event.record
+    return same_record and candidate.claim.clock.event_id == reading.event.event_id
+
+
+async def store(
+    context: Context, conn: Connection, found: Sequence[Conflict], projected: Mapping[str, Projected]
+) -> list[NewRecord]:
+    """Keep new conflicts, close open ones that are none any longer; returns the events of it."""
+    await _close(conn, projected)
+    if not found:
+        return []
+    rows = [_row(c) for c in found]
+    await conn.executemany(
+        "insert into hub.conflict (golden_id, entity, field, event_id, system, object, external_id, value, base, golden,"
+        " winner_event_id, rule, state) values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::jsonb, $10::jsonb, $11, $12, $13)"
+        " on conflict (event_id, field) do nothing",
+        [tuple(v.decode() if isinstance(v, bytes) else v for v in row.values()) for row in rows],
+    )
+    return [
+        NewRecord(CONFLICTS.name, str(row["golden_id"]).encode(), context.codec.encode("conflict", row)) for row in rows
+    ]
+
+
+def _row(conflict: Conflict) -> dict[str, object]:
+    event, winner = conflict.reading.event, conflict.choice.winner
+    return {
+        "golden_id": conflict.golden_id, "entity": conflict.reading.mapping.entity.name, "field": conflict.field,
+        "event_id": event.event_id, "system": event.system, "object": event.object, "external_id": event.external_id,
+        "value": orjson.dumps(conflict.reading.said[conflict.field]), "base": orjson.dumps(conflict.base),
+        "golden": orjson.dumps(conflict.choice.value), "winner_event_id": winner.claim.clock.event_id if winner else "",
+        "rule": conflict.choice.rule, "state": "open" if conflict.review else "resolved",
+    }  # fmt: skip
+
+
+async def _close(conn: Connection, projected: Mapping[str, Projected]) -> None:
+    """An open conflict ends when its claim is no longer a differing loser: agreed on, replaced, or pinned."""
+    rows = await conn.fetch(
+        "select id, golden_id, field, event_id from hub.conflict where state = 'open' and golden_id = any($1)",
+        list(projected),
+    )
+    over = [row["id"] for row in rows if not _stands(row, projected[row["golden_id"]])]
+    if over:
+        await conn.execute("update hub.conflict set state = 'resolved' where id = any($1::bigint[])", over)
+
+
+def _stands(row: asyncpg.Record, projected: Projected) -> bool:
+    choice = projected.choices.get(field_of(row["field"]))
+    if choice is None or choice.rule == "pin":
+        return False
+    return any(c.claim.clock.event_id == row["event_id"] and differs(choice, c) for c, _ in choice.losers)
+
+
+async def under_review(conn: Connection, golden_ids: Sequence[str]) -> set[tuple[str, str, str, str]]:
+    """(system, object, external id, field) of open conflicts: there the target's own value stays untouched."""
+    rows = await conn.fetch(
+        "select system, object, external_id, field from hub.conflict where state = 'open' and golden_id = any($1)",
+        list(golden_ids),
+    )
+    return {(r["system"], r["object"], r["external_id"], r["field"]) for r in rows}

@@ -1,0 +1,24 @@
+"""Which errors mean that the world is down, and which that one record is bad."""
+
+import asyncpg
+from aiokafka.errors import KafkaError
+
+
+class Contention(Exception):
+    """Another worker changed the same identity meanwhile: the transaction must be done anew."""
+
+
+INFRASTRUCTURE: tuple[type[BaseException], ...] = (
+    Contention,
+    OSError,
+    TimeoutError,
+    KafkaError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InvalidTransactionStateError,
+    asyncpg.exceptions.LockNotAvailableError,
+)
+"""The same work may succeed later: the stage waits with it."""

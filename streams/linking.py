@@ -1,0 +1,145 @@
+"""Linking: give every record of a batch its golden id, and merge golden records that turn out to be one thing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from hub.identity import IdentityEvent, Key, golden_id, resolve, survivor
+from streams.faults import Contention
+from streams.log_postgres import Connection
+from streams.reading import Reading
+from streams.workspace import GoldenState, RecordState, owners
+
+
+async def link(conn: Connection, readings: Sequence[Reading]) -> tuple[list[IdentityEvent], set[frozenset[str]]]:
+    """Resolve the readings in order; returns the decisions and the sets of golden ids that are one thing."""
+    known = await _known_keys(conn, readings)
+    minted = await _unused(conn, readings)
+    created = await _created(conn, readings)
+    decisions: list[IdentityEvent] = []
+    same: set[frozenset[str]] = set()
+    for reading in readings:
+        entity, state = reading.mapping.entity, reading.state
+        hits = [(key, known[entity.name, key]) for key in sorted(reading.keys) if (entity.name, key) in known]
+        if reading.event.intent in created:
+            hits.insert(0, (("intent", str(reading.event.intent)), created[reading.event.intent]))
+        found = resolve(entity, state.id, state.golden_id or None, hits, minted.get(state.id, ""))
+        if not state.golden_id:
+            state.golden_id = state.home = found.golden_id
+            reading.linked_now = True
+            decisions.append(_linked(reading, "=".join(found.by) if found.by else "new"))
+        if found.merges and entity.merge == "auto":
+            same.add(frozenset((state.golden_id, *found.merges)))
+        for key in reading.keys:
+            known.setdefault((entity.name, key), state.golden_id)
+    return decisions, same
+
+
+async def merge(conn: Connection, same: Iterable[frozenset[str]], readings: Sequence[Reading]) -> dict[str, str]:
+    """Golden id -> the golden id it becomes part of, for each that does; pairs that a person set apart stay apart."""
+    apart = await _apart(conn, same)
+    into: dict[str, str] = {}
+    for group in same:
+        roots = {_root(into, one) for one in group}
+        if len(roots) < 2 or any({a, b} <= group for a, b in apart):
+            continue
+        lives = survivor(roots)
+        into |= {root: lives for root in roots if root != lives}
+    into = {loser: _root(into, loser) for loser in into}
+    for reading in readings:
+        reading.state.golden_id = into.get(reading.state.golden_id, reading.state.golden_id)
+    return into
+
+
+def merged(into: Mapping[str, str], goldens: Mapping[str, GoldenState], cause: str) -> list[IdentityEvent]:
+    """The merges as events; marks the golden records that live on inside another."""
+    for loser, lives in into.items():
+        goldens[loser].merged_into = lives
+    return [
+        IdentityEvent("merge", loser, goldens[loser].entity, cause, into=lives, reason="shared key")
+        for loser, lives in sorted(into.items())
+    ]
+
+
+async def claim_keys(conn: Connection, by_golden: Mapping[str, Sequence[RecordState]]) -> None:
+    """Make the match keys of these golden records exactly those that their records hold. Raises Contention when
+    another worker has given one of the keys to another golden record meanwhile."""
+    wanted = {
+        (state.entity, *key): golden for golden, states in by_golden.items() for state in states for key in state.keys
+    }
+    await conn.execute("delete from hub.match_key where golden_id = any($1)", list(by_golden))
+    rows = sorted((*key, golden) for key, golden in wanted.items())
+    taken = await conn.fetchval(
+        "with given as (insert into hub.match_key (entity, kind, value, golden_id)"
+        " select * from unnest($1::text[], $2::text[], $3::text[], $4::text[]) on conflict do nothing returning 1)"
+        " select count(*) from given",
+        *([row[i] for row in rows] for i in range(4)),
+    )
+    if taken != len(rows):
+        raise Contention("a match key was given to another golden record meanwhile")
+
+
+def _linked(reading: Reading, reason: str) -> IdentityEvent:
+    state = reading.state
+    return IdentityEvent("link", state.golden_id, state.entity, reading.event.event_id, state.id, reason=reason)
+
+
+async def _known_keys(conn: Connection, readings: Sequence[Reading]) -> dict[tuple[str, Key], str]:
+    by_entity: dict[str, set[Key]] = {}
+    for reading in readings:
+        by_entity.setdefault(reading.mapping.entity.name, set()).update(reading.keys)
+    known: dict[tuple[str, Key], str] = {}
+    for entity, keys in by_entity.items():
+        known |= {(entity, key): golden for key, golden in (await owners(conn, entity, sorted(keys))).items()}
+        known |= {(entity, ("golden", golden)): golden for golden in await _goldens(conn, entity, keys)}
+    return known
+
+
+async def _goldens(conn: Connection, entity: str, keys: Iterable[Key]) -> list[str]:
+    """Golden ids that records name outright, as far as they exist and are alive."""
+    named = [value for kind, value in keys if kind == "golden"]
+    if not named:
+        return []
+    rows = await conn.fetch(
+        "select golden_id from hub.golden where golden_id = any($1) and entity = $2 and merged_into is null",
+        named, entity,
+    )  # fmt: skip
+    return [row["golden_id"] for row in rows]
+
+
+async def _unused(conn: Connection, readings: Sequence[Reading]) -> dict[tuple[str, str, str], str]:
+    """An id for each unlinked record that no golden record ever had."""
+    minted = {r.state.id: golden_id(r.state.entity, r.state.id) for r in readings if not r.state.golden_id}
+    generation = 1
+    while minted:
+        rows = await conn.fetch("select golden_id from hub.golden where golden_id = any($1)", list(minted.values()))
+        used = {row["golden_id"] for row in rows}
+        again = {record for record, id_ in minted.items() if id_ in used}
+        if not again:
+            break
+        for record in again:
+            entity = minted[record].rsplit("_", 1)[0]
+            minted[record] = golden_id(entity, record, generation)
+        generation += 1
+    return minted
+
+
+async def _created(conn: Connection, readings: Sequence[Reading]) -> dict[str | None, str]:
+    """Intent -> golden id, for records that the hub created and that came back before the answer did."""
+    marked = [r.event.intent for r in readings if r.event.intent and not r.state.golden_id]
+    if not marked:
+        return {}
+    rows = await conn.fetch("select key, golden_id from hub.intent where key = any($1)", marked)
+    return {row["key"]: row["golden_id"] for row in rows}
+
+
+async def _apart(conn: Connection, same: Iterable[frozenset[str]]) -> list[tuple[str, str]]:
+    ids = sorted({one for group in same for one in group})
+    if not ids:
+        return []
+    rows = await conn.fetch("select one, other from hub.apart where one = any($1) and other = any($1)", ids)
+    return [(row["one"], row["other"]) for row in rows]
+
+
+def _root(into: Mapping[str, str], golden: str) -> str:
+    while golden in into:
+        golden = into[golden]
+    return golden

@@ -1,0 +1,70 @@
+"""Retention and compaction of the PostgreSQL log (Kafka does its own): by functions, and by a service on a timer.
+
+Offsets are never given again: readers simply find holes.
+"""
+
+import asyncpg
+import structlog
+from mode import Service
+
+EVERY_SECONDS = 3_600.0
+# A reader that is further behind than this may miss that a key was deleted (Kafka's default for the same).
+TOMBSTONE_SECONDS = 24 * 3_600
+
+_EXPIRE = """
+delete from hub_log.record r using hub_log.partition p join hub_log.topic t on t.id = p.topic_id
+where p.id = r.partition_id and t.retention is not null and not t.compacted
+  and r.timestamp_us < (extract(epoch from clock_timestamp() - t.retention) * 1000000)::bigint
+"""
+_PARTITIONS = (
+    "select p.id from hub_log.partition p join hub_log.topic t on t.id = p.topic_id where t.name = $1 order by p.id"
+)
+_COMPACT = """
+delete from hub_log.record r using (
+  select "offset", timestamp_us, value is null as gone, row_number() over (partition by key order by "offset" desc) as age
+  from hub_log.record where partition_id = $1
+) s
+where r.partition_id = $1 and r."offset" = s."offset"
+  and (s.age > 1 or s.gone and s.timestamp_us < (extract(epoch from clock_timestamp()) * 1000000)::bigint - $2)
+"""
+
+
+async def expire(pool: asyncpg.Pool) -> int:
+    """Delete what is older than its topic's retention; returns how many records."""
+    return _count(await pool.execute(_EXPIRE))
+
+
+async def compact(pool: asyncpg.Pool, topic: str, tombstone_seconds: float = TOMBSTONE_SECONDS) -> int:
+    """Delete records that a newer one of the same key supersedes, and tombstones of that age; returns how many."""
+    partitions = [row[0] for row in await pool.fetch(_PARTITIONS, topic)]
+    return sum([_count(await pool.execute(_COMPACT, id_, int(tombstone_seconds * 1e6))) for id_ in partitions])
+
+
+async def maintain(pool: asyncpg.Pool) -> int:
+    """Expire, and compact every compacted topic; returns how many records were deleted."""
+    topics = [row[0] for row in await pool.fetch("select name from hub_log.topic where compacted order by name")]
+    return await expire(pool) + sum([await compact(pool, topic) for topic in topics])
+
+
+class Maintenance(Service):
+    """Maintains the log once an hour, the first time an hour after the start."""
+
+    def __init__(self, pool: asyncpg.Pool, every_seconds: float = EVERY_SECONDS) -> None:
+        super().__init__()
+        self._pool = pool
+        self._every = every_seconds
+
+    @Service.task
+    async def _maintain(self) -> None:
+        async for _ in self.itertimer(self._every, name="log maintenance"):
+            try:
+                deleted = await maintain(self._pool)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                structlog.get_logger(__name__).warning("log maintenance failed, next time again", error=str(error))
+            else:
+                structlog.get_logger(__name__).info("log maintained", deleted=deleted)
+
+
+def _count(status: str) -> int:
+    """How many rows a command's status (`DELETE 12`) speaks of."""
+    return int(status.rpartition(" ")[2])

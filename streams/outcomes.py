@@ -1,0 +1,95 @@
+"""Outcomes: the ledger's rows. For every captured change and every target there is exactly one outcome.
+
+null            on its way: the golden version it led to is still to be written to the target
+applied         written; unchanged: the target held it already; echo: it was our own write coming back
+superseded      a newer version was written instead; conflict: its claim lost
+filtered        the target does not take this record; held, held-for-consent: waiting; parked: needs a person
+"""
+
+from collections.abc import Mapping, Sequence
+
+from hub.event import Event
+from hub.model import Model
+from streams.conflicts import Conflict
+from streams.log_postgres import Connection
+from streams.reading import Reading
+from streams.records import Record
+from streams.workspace import GoldenState
+
+OUTCOMES = (
+    "applied", "unchanged", "echo", "superseded", "filtered", "held", "held-for-consent", "conflict", "parked",
+)  # fmt: skip
+NOWHERE = "-"
+
+
+async def record_events(conn: Connection, events: Sequence[tuple[Record, Event]], golden_of: Mapping[str, str]) -> None:
+    """Note that these events were processed, and where their payloads stand. An event of an object that is not
+    configured has no targets, and is filtered as a whole."""
+    if not events:
+        return
+    await conn.execute(
+        'insert into hub.event (event_id, topic, partition, "offset", system, object, external_id, observed_at, golden_id)'
+        " select * from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[],"
+        " $8::bigint[], $9::text[])",
+        [e.event_id for _, e in events],
+        [r.topic for r, _ in events],
+        [r.partition for r, _ in events],
+        [r.offset for r, _ in events],
+        [e.system for _, e in events],
+        [e.object for _, e in events],
+        [e.external_id for _, e in events],
+        [e.observed_at for _, e in events],
+        [golden_of.get(e.event_id) for _, e in events],
+    )
+    nowhere = [e.event_id for _, e in events if e.event_id not in golden_of]
+    await conn.execute(
+        "insert into hub.ledger (event_id, target, outcome, reason)"
+        " select unnest($1::text[]), $2, 'filtered', 'not configured, or a delete of a record never seen'",
+        nowhere, NOWHERE,
+    )  # fmt: skip
+
+
+async def open_rows(
+    model: Model,
+    conn: Connection,
+    by_golden: Mapping[str, Sequence[Reading]],
+    goldens: Mapping[str, GoldenState],
+    bumped: set[str],
+    conflicts: Sequence[Conflict],
+) -> None:
+    """One row per event and target: settled where nothing follows from the event, else waiting for its version."""
+    lost = {c.reading.event.event_id for c in conflicts}
+    rows: dict[tuple[str, str], tuple[str, int, str | None]] = {}
+    for golden_id, readings in by_golden.items():
+        for reading in readings:
+            outcome = _settled(reading, golden_id in bumped, lost)
+            for target in model.targets(reading.mapping.entity.name) or {NOWHERE: []}:
+                settled = outcome or ("filtered" if target == NOWHERE else None)
+                rows[reading.event.event_id, target] = (golden_id, goldens[golden_id].version, settled)
+    if rows:
+        await conn.execute(
+            "insert into hub.ledger (event_id, target, golden_id, version, outcome) select * from unnest($1::text[],"
+            " $2::text[], $3::text[], $4::bigint[], $5::text[]) on conflict do nothing",
+            [event for event, _ in rows],
+            [target for _, target in rows],
+            *([row[i] for row in rows.values()] for i in range(3)),
+        )
+
+
+def _settled(reading: Reading, bumped: bool, lost: set[str]) -> str | None:
+    decision = reading.decision
+    if decision is not None and not decision.said and not reading.linked_now:
+        return "echo" if decision.intents or decision.echoed or reading.event.intent else "unchanged"
+    if bumped:
+        return None
+    return "conflict" if reading.event.event_id in lost else "unchanged"
+
+
+async def settle(conn: Connection, target: str, golden_id: str, version: int, outcome: str, reason: str = "") -> None:
+    """What became of a golden version at a target, for all events that led to it or to an older one still waiting."""
+    await conn.execute(
+        "update hub.ledger set outcome = case when version < $3 and $4 = 'applied' then 'superseded' else $4 end,"
+        " reason = $5 where target = $1 and golden_id = $2 and version <= $3"
+        " and (outcome is null or outcome like 'held%' or outcome = 'parked')",
+        target, golden_id, version, outcome, reason[:500],
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""Project: changes -> golden records. One transaction per batch holds position, claims, golden rows, links and ledger."""
+
+from collections.abc import Sequence
+
+from hub.decide import decide
+from hub.event import Event, from_avro
+from hub.fold import DELETED, claims_of, fold
+from hub.identity import IdentityEvent
+from hub.view import Held
+from streams import linking, outcomes, projecting, steward
+from streams.batches import process
+from streams.context import Context
+from streams.log_postgres import Connection
+from streams.reading import INVALID, Reading, read
+from streams.records import Batch, NewRecord, Record
+from streams.topics import DECISIONS, IDENTITY
+from streams.workspace import intents_of, lock_golden, lock_records, save_records
+
+STAGE = "project"
+
+
+class Project:
+    """The handler of the project stage."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    async def __call__(self, batches: list[Batch]) -> None:
+        """Fold batches of change events into claims and golden records."""
+        await process(self.context, STAGE, batches, self.work)
+
+    async def work(self, conn: Connection, records: Sequence[Record]) -> tuple[list[NewRecord], int]:
+        """The batch's whole effect within the caller's transaction: what to emit, and how many events were known."""
+        events = await self._new_events(conn, records)
+        duplicates = len(records) - len(events)
+        orders = [(r, e) for r, e in events if e.system == steward.SYSTEM]
+        reports = [(r, e) for r, e in events if e.system != steward.SYSTEM]
+        emitted = await self._report(conn, reports) if reports else []
+        return emitted + (await steward.apply(self.context, conn, orders) if orders else []), duplicates
+
+    async def _report(self, conn: Connection, events: Sequence[tuple[Record, Event]]) -> list[NewRecord]:
+        """What systems reported: read it, link it, fold it, and account for it."""
+        readings = await self._read(conn, [event for _, event in events])
+        decisions, same = await linking.link(conn, readings)
+        into = await linking.merge(conn, same, readings)
+        emitted = await self._fold(conn, readings, decisions, into)
+        await outcomes.record_events(conn, events, {r.event.event_id: r.state.golden_id for r in readings})
+        return emitted
+
+    async def _new_events(self, conn: Connection, records: Sequence[Record]) -> list[tuple[Record, Event]]:
+        events: dict[str, tuple[Record, Event]] = {}
+        await self.context.codec.learn(record.value for record in records)
+        for record in records:
+            event = from_avro(self.context.codec.decode(record.value or b"")[1])
+            events.setdefault(event.event_id, (record, event))
+        rows = await conn.fetch("select event_id from hub.event where event_id = any($1)", list(events))
+        for row in rows:
+            del events[row["event_id"]]
+        return list(events.values())
+
+    async def _read(self, conn: Connection, events: Sequence[Event]) -> list[Reading]:
+        mentioned = [e.record for e in events] + [(e.system, e.object, old) for e in events for old in e.merged]
+        states = await lock_records(conn, mentioned)
+        readings: list[Reading] = []
+        for event in events:
+            for one in expand(event):
+                reading = read(self.context.model, one, states.get(one.record))
+                if reading is not None and (one.op != "delete" or reading.state.golden_id):
+                    states[one.record] = reading.state
+                    reading.state.keys = reading.keys
+                    readings.append(reading)
+        return readings
+
+    async def _fold(
+        self, conn: Connection, readings: list[Reading], decisions: list[IdentityEvent], into: dict[str, str]
+    ) -> list[NewRecord]:
+        touched = {r.state.golden_id for r in readings} | set(into) | set(into.values())
+        goldens = await lock_golden(conn, touched)
+        intents = await intents_of(conn, [r.state.id for r in readings], sorted(touched))
+        used: set[str] = set()
+        for reading in readings:
+            used.update(_absorb(reading, intents, used))
+        await save_records(conn, list({r.state.id: r.state for r in readings}.values()))
+        await _repoint(conn, into)
+        if used:
+            await conn.execute("delete from hub.intent where key = any($1)", sorted(used))
+        emitted = await projecting.project_all(self.context, conn, readings, goldens, into)
+        cause = readings[-1].event.event_id if readings else ""
+        decisions = decisions + linking.merged(into, goldens, cause)
+        return emitted + self._identity(decisions) + self._decisions(readings)
+
+    def _identity(self, decisions: Sequence[IdentityEvent]) -> list[NewRecord]:
+        encode = self.context.codec.encode
+        return [NewRecord(IDENTITY.name, d.golden_id.encode(), encode("identity", d.to_avro())) for d in decisions]
+
+    def _decisions(self, readings: Sequence[Reading]) -> list[NewRecord]:
+        return [
+            NewRecord(DECISIONS.name, "/".join(r.state.id).encode(), self.context.codec.encode("decision", datum))
+            for r in readings
+            if (datum := _unsaid(r))
+        ]
+
+
+def expand(event: Event) -> list[Event]:
+    """A merge at the vendor is the living record's change and the others' end."""
+    if event.op != "merge":
+        return [event]
+    ends = [
+        Event(
+            event.event_id, event.system, event.object, old, "delete", event.version, event.at, event.observed_at,
+            event.channel, b"{}", merged=(event.external_id,),
+        )
+        for old in event.merged
+    ]  # fmt: skip
+    return [event, *ends]
+
+
+def _absorb(reading: Reading, intents: dict[tuple[str, str], list], used: set[str]) -> tuple[str, ...]:  # type: ignore[type-arg]
+    """Decide what an event says and fold it into its record's claims; returns the intents it used up."""
+    event, state = reading.event, reading.state
+    at_record = intents.get((event.system, f"{event.object}/{event.external_id}"), [])
+    at_golden = [i for i in intents.get((event.system, state.golden_id), []) if i.object == event.object]
+    open_ = [i for i in (*at_record, *at_golden) if i.key not in used]
+    reading.decision = decision = decide(event, reading.values, state.view, open_)
+    state.view = decision.view | _invalid(reading)
+    state.claims = fold(state.claims, claims_of(decision.said, event.at, event.clock))
+    deleted = state.claims.get(DELETED)
+    state.gone = bool(deleted and deleted.value) or (event.op == "delete" and DELETED not in decision.said)
+    state.last_event = event.event_id
+    return decision.intents
+
+
+def _invalid(reading: Reading) -> dict[str, Held]:
+    """What a record holds that its field's type does not admit: known to be there, claimed by nobody."""
+    return {name: Held({INVALID: str(raw)[:500]}) for name, (raw, _) in reading.invalid.items()}
+
+
+def _unsaid(reading: Reading) -> dict[str, object] | None:
+    unsaid = sorted(reading.values.keys() - reading.said.keys())
+    if not unsaid or reading.decision is None:
+        return None
+    system, object_, external_id = reading.event.record
+    echo = bool(reading.decision.echoed or reading.decision.intents or reading.event.intent)
+    return {
+        "event_id": reading.event.event_id, "system": system, "object": object_, "external_id": external_id,
+        "unsaid": unsaid, "echo": echo,
+    }  # fmt: skip
+
+
+async def _repoint(conn: Connection, into: dict[str, str]) -> None:
+    """Everything of a golden record that became part of another now belongs to that other."""
+    for loser, lives in sorted(into.items()):
+        await conn.execute("update hub.record set golden_id = $2 where golden_id = $1", loser, lives)
+        await conn.execute(
+            "update hub.ledger set golden_id = $2 where golden_id = $1 and outcome is null", loser, lives
+        )
+        await conn.execute("delete from hub.match_key where golden_id = $1", loser)

@@ -1,0 +1,103 @@
+"""Projecting: the golden records that a batch touched, chosen anew, with conflicts, versions and what they owe the ledger."""
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from hub import projection
+from hub.diff import diff
+from hub.model import Model
+from hub.projection import STEWARD, Projected, project
+from streams import conflicts, linking, outcomes
+from streams.context import Context
+from streams.log_postgres import Connection
+from streams.reading import Reading
+from streams.records import NewRecord
+from streams.topics import golden_topic
+from streams.workspace import GoldenState, RecordState, records_of, save_golden
+
+
+async def project_all(
+    context: Context,
+    conn: Connection,
+    readings: Sequence[Reading],
+    goldens: dict[str, GoldenState],
+    into: Mapping[str, str],
+) -> list[NewRecord]:
+    """Project every golden record that the readings touched and store what changed; returns the events of it."""
+    by_golden: dict[str, list[Reading]] = {}
+    for reading in readings:
+        by_golden.setdefault(reading.state.golden_id, []).append(reading)
+    alive = sorted((by_golden.keys() | set(into.values())) - into.keys())
+    sources = await records_of(conn, alive)
+    await linking.claim_keys(conn, sources)
+    projected = {g: _project(context.model, g, sources.get(g, []), goldens) for g in alive}
+    clashes = conflicts.find(by_golden, projected)
+    bumped = [
+        g for g in alive if _bump(context.model, projected[g], goldens[g], sources[g], by_golden.get(g, []), into)
+    ]
+    ended = [goldens[loser] for loser in into if loser in goldens]
+    for state in ended:
+        state.version += 1
+    await save_golden(conn, [goldens[g] for g in bumped] + ended)
+    emitted = await conflicts.store(context, conn, clashes, projected)
+    await outcomes.open_rows(context.model, conn, by_golden, goldens, set(bumped), clashes)
+    changed = [_event(context, goldens[g], by_golden.get(g, [])) for g in bumped]
+    return emitted + changed + [_event(context, state, []) for state in ended]
+
+
+def _project(
+    model: Model, golden_id: str, sources: Sequence[RecordState], goldens: dict[str, GoldenState]
+) -> Projected:
+    entity = model.entities[next(s.entity for s in sources)]
+    goldens.setdefault(golden_id, GoldenState(golden_id, entity.name))
+    return project(golden_id, entity, [s.source for s in sources])
+
+
+def _bump(
+    model: Model,
+    projected: Projected,
+    stored: GoldenState,
+    sources: Sequence[RecordState],
+    readings: Sequence[Reading],
+    into: Mapping[str, str],
+) -> bool:
+    """Take over the new fields; a new version is due if they changed, or if some record is out of line with them."""
+    fields = projection.dump(projected.golden)
+    values_before = {name: row[0] for name, row in stored.fields.items()}
+    changed = values_before != projected.golden.values() or stored.deleted != projected.golden.deleted
+    fresh = stored.version == 0 or any(r.linked_now for r in readings) or stored.golden_id in into.values()
+    said = any(r.said for r in readings)
+    if not (changed or fresh or (said and fields != stored.fields) or _out_of_line(model, projected, sources)):
+        return False
+    stored.fields, stored.deleted = fields, projected.golden.deleted
+    stored.version += 1
+    return True
+
+
+def _out_of_line(model: Model, projected: Projected, sources: Sequence[RecordState]) -> bool:
+    values = projected.golden.values()
+    entity = model.entities[projected.golden.entity]
+    plain = {
+        name: value for name, value in values.items() if name in entity.fields and entity.fields[name].kind != "ref"
+    }
+    for state in sources:
+        mapping = model.mapping(state.id[0], state.id[1])
+        if mapping is not None and not state.gone and state.id[0] != STEWARD and diff(plain, mapping, state.view):
+            return True
+    return False
+
+
+def _event(context: Context, state: GoldenState, readings: Sequence[Reading]) -> NewRecord:
+    last = readings[-1].event if readings else None
+    datum = {
+        "golden_id": state.golden_id,
+        "entity": state.entity,
+        "version": state.version,
+        "fields": orjson.dumps(state.fields),
+        "deleted": state.deleted,
+        "merged_into": state.merged_into,
+        "cause": last.event_id if last else "",
+        "trace": last.trace if last else None,
+    }
+    return NewRecord(golden_topic(state.entity).name, state.golden_id.encode(), context.codec.encode("golden", datum))

@@ -1,0 +1,61 @@
+"""Reading: an event interpreted by its mapping, with the record it speaks of and the keys that identify it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.decide import Decision
+from hub.event import Event
+from hub.fold import DELETED
+from hub.identity import Key, keys
+from hub.mapping import Decoded, ObjectMap, decode, identifiers
+from hub.model import Model
+from hub.values import Value
+from streams.workspace import RecordState
+
+INVALID = "invalid"
+
+
+@dataclass(slots=True)
+class Reading:
+    """One event on its way through a batch."""
+
+    event: Event
+    mapping: ObjectMap
+    state: RecordState
+    values: dict[str, Value]
+    invalid: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    keys: frozenset[Key] = frozenset()
+    linked_now: bool = False
+    decision: Decision | None = None
+
+    @property
+    def said(self) -> dict[str, Value]:
+        """The fields that the system changed."""
+        return self.decision.said if self.decision else {}
+
+
+def read(model: Model, event: Event, state: RecordState | None) -> Reading | None:
+    """Interpret an event; None where its object is not configured."""
+    mapping = model.mapping(event.system, event.object)
+    if mapping is None:
+        return None
+    state = state or RecordState(event.record, mapping.entity.name)
+    if event.op == "delete":
+        return Reading(event, mapping, state, {DELETED: True}, keys=state.keys)
+    natives = event.fields()
+    decoded = decode(mapping, natives)
+    values = decoded.values
+    if state.gone or DELETED in state.claims:
+        values = {**values, DELETED: False}
+    return Reading(event, mapping, state, values, decoded.invalid, _keys(mapping, event, decoded, natives, state))
+
+
+def _keys(
+    mapping: ObjectMap, event: Event, decoded: Decoded, natives: dict[str, Any], state: RecordState
+) -> frozenset[Key]:
+    """The record's keys now: what the event tells, and what it leaves unknown as it was."""
+    told = set(keys(mapping.entity, event.record, decoded.values, identifiers(mapping, natives)))
+    silent = {name for name in mapping.entity.match if name not in decoded.values}
+    foreign_told = all(f.natives[0] in natives for f in mapping.fields if f.identifies)
+    kept = {k for k in state.keys if k[0] in silent or (k[0] in ("golden", "record") and not foreign_told)}
+    return frozenset(told | kept)

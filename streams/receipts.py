@@ -1,0 +1,274 @@
+"""Receipts: what became of writes, recorded in one transaction with view, links, ledger and queue."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import structlog
+
+from hub import event, view
+from hub.change import Change
+from hub.diff import NoWrite
+from hub.identity import IdentityEvent, match_keys
+from hub.mapping import decode
+from hub.receipt import Applied, Deferred, Held, Receipt, Refused, Unchanged
+from hub.values import Value
+from hub.write import Write
+from streams import alerts, outcomes
+from streams.backoff import backoff
+from streams.context import Context, emit, now, publish
+from streams.log_postgres import Connection
+from streams.preparing import Prepared
+from streams.records import NewRecord
+from streams.topics import IDENTITY, RECEIPTS, changes_topic
+from streams.workspace import RecordState, lock_records, save_records
+
+log = structlog.get_logger(__name__)
+
+Results = Sequence[tuple[Prepared, list[tuple[Write, Receipt]]]]
+
+
+async def leave_intents(conn: Connection, writes: Sequence[Write]) -> None:
+    """Note what is about to be written, before it is: the change that comes back is then known as an echo."""
+    await conn.executemany(
+        'insert into hub.intent (key, target, object, golden_id, external_id, "values") values ($1, $2, $3, $4, $5, $6)'
+        ' on conflict (key) do update set "values" = excluded."values", at = now()',
+        [
+            (w.key, w.target, w.object, w.golden_id, w.external_id, orjson.dumps(dict(w.values)).decode())
+            for w in writes
+        ],
+    )
+
+
+async def record(context: Context, lease: str, results: Results) -> None:
+    """Record receipts of rows held under a lease, and what follows from each."""
+    if not results:
+        return
+    async with context.pool.acquire() as conn, conn.transaction():
+        emitted: list[NewRecord] = []
+        pairs = [pair for _, some in results for pair in some]
+        emitted += await _views(context, conn, pairs)
+        emitted += [_receipt(context, w, r) for w, r in pairs]
+        emitted += [_captured(context, change) for w, r in pairs for change in _found(w, r)]
+        await _forget_intents(conn, pairs)
+        if any(isinstance(r, Applied) for _, r in pairs):
+            await _note_activity(conn, results[0][0].due.target)
+        for prepared, some in results:
+            await _finish(context, conn, lease, prepared, [r for _, r in some])
+        await emit(context, conn, emitted)
+    await publish(context)
+
+
+async def _note_activity(conn: Connection, target: str) -> None:
+    await conn.execute(
+        "insert into hub.activity values ($1, clock_timestamp()) on conflict (target) do update set at = excluded.at",
+        target,
+    )
+
+
+async def _views(context: Context, conn: Connection, pairs: Sequence[tuple[Write, Receipt]]) -> list[NewRecord]:
+    """What the target holds now; a created record belongs to its golden record from here on."""
+    taken = [(w, r) for w, r in pairs if isinstance(r, Applied | Unchanged)]
+    states = await lock_records(conn, [(w.target, w.object, r.external_id) for w, r in taken])
+    links: list[IdentityEvent] = []
+    for write, receipt in taken:
+        id_ = (write.target, write.object, receipt.external_id)
+        if id_ not in states:
+            states[id_] = _created(write, id_)
+            links.append(IdentityEvent("link", write.golden_id, states[id_].entity, write.key, id_, reason="created"))
+        _acknowledge(states[id_], write, receipt)
+    if states:
+        await save_records(conn, list(states.values()))
+    await _own_keys(conn, links)
+    encode = context.codec.encode
+    return [NewRecord(IDENTITY.name, link.golden_id.encode(), encode("identity", link.to_avro())) for link in links]
+
+
+def _created(write: Write, id_: tuple[str, str, str]) -> RecordState:
+    entity = write.mapping.entity
+    held = frozenset({("record", "/".join(id_)), *match_keys(entity, write.values)})
+    return RecordState(id_, entity.name, write.golden_id, write.golden_id, keys=held)
+
+
+async def _own_keys(conn: Connection, links: Sequence[IdentityEvent]) -> None:
+    await conn.executemany(
+        "insert into hub.match_key (entity, kind, value, golden_id) values ($1, 'record', $2, $3) on conflict do nothing",
+        [(link.entity, "/".join(link.record or ()), link.golden_id) for link in links],
+    )
+
+
+def _acknowledge(state: RecordState, write: Write, receipt: Applied | Unchanged) -> None:
+    stored = _stored(write, receipt)
+    order = receipt.order if isinstance(receipt, Applied) else 0
+    state.view = view.acknowledged(state.view, write.values, stored, order)
+    if write.op == "delete":
+        state.gone = True
+
+
+def _stored(write: Write, receipt: Receipt) -> dict[str, Value]:
+    """What the target says it holds now, of the fields written."""
+    if not isinstance(receipt, Applied) or not receipt.natives:
+        return {}
+    values = decode(write.mapping, receipt.natives).values
+    return {name: values[name] for name in write.values if name in values}
+
+
+def _found(write: Write, receipt: Receipt) -> list[Change]:
+    """Changes that an answer revealed: records that were there already, were edited meanwhile, or are gone."""
+    if isinstance(receipt, Deferred):
+        return list(receipt.found)
+    if isinstance(receipt, Refused) and receipt.code == "gone" and write.external_id and write.op == "update":
+        return [Change(write.target, write.object, write.external_id, op="delete", at=now(), channel="read")]
+    return []
+
+
+def _captured(context: Context, change: Change) -> NewRecord:
+    captured = event.record(change, now())
+    topic = changes_topic(change.system, change.object).name
+    return NewRecord(topic, change.external_id.encode(), context.codec.encode("event", captured.to_avro()))
+
+
+async def _forget_intents(conn: Connection, pairs: Sequence[tuple[Write, Receipt]]) -> None:
+    """An intent has done its work once the target told what it holds, or did not take the write at all. Where the
+    outcome is not known (a time-out), it stays for the echo that may come."""
+    over = [w.key for w, r in pairs if not _may_echo(r)]
+    if over:
+        await conn.execute("delete from hub.intent where key = any($1)", over)
+
+
+def _may_echo(receipt: Receipt) -> bool:
+    if isinstance(receipt, Applied):
+        return not receipt.natives
+    return isinstance(receipt, Deferred) and not receipt.found
+
+
+async def _finish(
+    context: Context, conn: Connection, lease: str, prepared: Prepared, receipts: Sequence[Receipt]
+) -> None:
+    """Settle one row of the queue by the gravest of its receipts."""
+    verdict = prepared.verdict
+    gravest = max(receipts, key=_gravity, default=None)
+    if isinstance(gravest, Deferred) or (isinstance(gravest, Refused) and gravest.code == "gone"):
+        await _later(context, conn, lease, prepared, gravest)
+    elif isinstance(gravest, Refused):
+        await _park(context, conn, lease, prepared, gravest)
+    elif isinstance(gravest, Held) or isinstance(verdict, Held):
+        await _hold(conn, lease, prepared, (gravest if isinstance(gravest, Held) else verdict).waits_for)  # type: ignore[union-attr]
+    else:
+        outcome, reason = _outcome(receipts, verdict)
+        await _done(conn, lease, prepared, outcome, reason)
+
+
+GRAVITY = (Unchanged, Applied, Held, Refused, Deferred)
+
+
+def _gravity(receipt: Receipt) -> int:
+    return GRAVITY.index(type(receipt))
+
+
+def _outcome(receipts: Sequence[Receipt], verdict: Any) -> tuple[str, str]:
+    if any(isinstance(r, Applied) for r in receipts):
+        return "applied", ""
+    return (verdict.outcome, verdict.reason) if isinstance(verdict, NoWrite) else ("unchanged", "")
+
+
+async def _done(conn: Connection, lease: str, prepared: Prepared, outcome: str, reason: str) -> None:
+    due = prepared.due
+    await outcomes.settle(conn, due.target, due.golden_id, prepared.version, outcome, reason)
+    await conn.execute(
+        "delete from hub.write where target = $1 and golden_id = $2 and version <= $3 and lease = $4",
+        due.target, due.golden_id, prepared.version, lease,
+    )  # fmt: skip
+    await _release_row(conn, lease, prepared)
+    await conn.execute(
+        "update hub.write set state = 'due', due_at = now(), waits_for = null, attempts = 0"
+        " where target = $1 and state = 'held' and waits_for = $2",
+        due.target, due.golden_id,
+    )  # fmt: skip
+
+
+async def _release_row(conn: Connection, lease: str, prepared: Prepared) -> None:
+    """A newer version came while this one was being written: it is due at once."""
+    await conn.execute(
+        "update hub.write set leased_until = null, lease = null, due_at = now()"
+        " where target = $1 and golden_id = $2 and lease = $3",
+        prepared.due.target, prepared.due.golden_id, lease,
+    )  # fmt: skip
+
+
+async def _later(
+    context: Context, conn: Connection, lease: str, prepared: Prepared, receipt: Deferred | Refused
+) -> None:
+    due = prepared.due
+    if due.attempts >= context.max_attempts and not await paused(conn, due.target):
+        await _park(context, conn, lease, prepared, Refused(f"gave up: {receipt.reason}", "attempts"))
+        return
+    seconds = (
+        receipt.seconds if isinstance(receipt, Deferred) and receipt.seconds is not None else backoff(due.attempts)
+    )
+    await conn.execute(
+        "update hub.write set leased_until = null, lease = null, due_at = now() + make_interval(secs => $4), reason = $5"
+        " where target = $1 and golden_id = $2 and lease = $3",
+        due.target, due.golden_id, lease, float(seconds), receipt.reason[:500],
+    )  # fmt: skip
+
+
+async def _hold(conn: Connection, lease: str, prepared: Prepared, waits_for: str) -> None:
+    due = prepared.due
+    await outcomes.settle(conn, due.target, due.golden_id, prepared.version, "held", f"waits for {waits_for}")
+    await conn.execute(
+        "update hub.write set leased_until = null, lease = null, waits_for = $5,"
+        " state = case when version > $4 then 'due' else 'held' end"
+        " where target = $1 and golden_id = $2 and lease = $3",
+        due.target, due.golden_id, lease, prepared.version, waits_for,
+    )  # fmt: skip
+
+
+async def _park(context: Context, conn: Connection, lease: str, prepared: Prepared, receipt: Refused) -> None:
+    """Quarantine: this record waits for a person (or for its next version); every other goes on."""
+    due = prepared.due
+    log.warning("refused", target=due.target, golden_id=due.golden_id, code=receipt.code, reason=receipt.reason[:200])
+    await outcomes.settle(conn, due.target, due.golden_id, prepared.version, "parked", receipt.reason)
+    await conn.execute(
+        "update hub.write set leased_until = null, lease = null, reason = $5, code = $6,"
+        " state = case when version > $4 then 'due' else 'parked' end"
+        " where target = $1 and golden_id = $2 and lease = $3",
+        due.target, due.golden_id, lease, prepared.version, receipt.reason[:2_000], receipt.code,
+    )  # fmt: skip
+
+
+def _receipt(context: Context, write: Write, receipt: Receipt) -> NewRecord:
+    datum = {
+        "target": write.target, "object": write.object, "golden_id": write.golden_id, "version": write.version,
+        "external_id": getattr(receipt, "external_id", write.external_id), "op": write.op, "key": write.key,
+        "outcome": type(receipt).__name__.lower(), "written": orjson.dumps(dict(write.values)),
+        "stored": orjson.dumps(_stored(write, receipt)), "order": getattr(receipt, "order", 0),
+        "reason": getattr(receipt, "reason", getattr(receipt, "waits_for", ""))[:2_000], "at": now(),
+        "trace": write.trace,
+    }  # fmt: skip
+    key = f"{write.target}/{write.golden_id}".encode()
+    return NewRecord(RECEIPTS.name, key, context.codec.encode("receipt", datum))
+
+
+async def paused(conn: Connection, target: str) -> bool:
+    """Whether a target is paused until its credentials are mended."""
+    return bool(await conn.fetchval("select true from hub.pause where target = $1", target))
+
+
+async def pause(context: Context, conn: Connection, target: str, reason: str) -> None:
+    """Stop writing to one target; everything else goes on. Raises one alert, however often it fails."""
+    new = await conn.fetchval(
+        "insert into hub.pause (target, reason) values ($1, $2) on conflict do nothing returning true", target, reason
+    )
+    if new:
+        await alerts.raised(
+            context, "target_paused", target, f"{reason}; renew its credentials, then `hub resume {target}`"
+        )
+
+
+async def resume(context: Context, conn: Connection, target: str) -> bool:
+    """Write to a paused target again; whether it was paused."""
+    was = await conn.fetchval("delete from hub.pause where target = $1 returning true", target)
+    if was:
+        await alerts.cleared(context, "target_paused", target, "resumed")
+    return bool(was)

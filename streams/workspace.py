@@ -1,0 +1,178 @@
+"""Workspace: the rows that one batch of events touches, in memory between load and save."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import orjson
+
+from hub import fold, view
+from hub.fold import Claim
+from hub.identity import Key, RecordId
+from hub.projection import Source
+from hub.view import Held
+from hub.write import Intent
+from streams.log_postgres import Connection
+
+
+@dataclass(slots=True)
+class RecordState:
+    """One record of one system: what it claims, what it holds, and the thing it belongs to ("" until resolved)."""
+
+    id: RecordId
+    entity: str
+    golden_id: str = ""
+    home: str = ""
+    claims: dict[str, Claim] = field(default_factory=dict)
+    view: dict[str, Held] = field(default_factory=dict)
+    keys: frozenset[Key] = frozenset()
+    gone: bool = False
+    last_event: str = ""
+
+    @property
+    def source(self) -> Source:
+        """The record as the projection sees it."""
+        return Source(*self.id, self.claims)
+
+
+@dataclass(slots=True)
+class GoldenState:
+    """A golden record as stored; version 0 is one that does not exist yet."""
+
+    golden_id: str
+    entity: str
+    version: int = 0
+    fields: Mapping[str, list[Any]] = field(default_factory=dict)
+    deleted: bool = False
+    merged_into: str | None = None
+
+
+RECORD_COLUMNS = "system, object, external_id, entity, golden_id, home, claims, view, keys, gone, last_event"
+
+
+def _record(row: asyncpg.Record) -> RecordState:
+    return RecordState(
+        id=(row["system"], row["object"], row["external_id"]),
+        entity=row["entity"],
+        golden_id=row["golden_id"],
+        home=row["home"],
+        claims=fold.load(orjson.loads(row["claims"])),
+        view=view.load(orjson.loads(row["view"])),
+        keys=frozenset(_key(text) for text in row["keys"]),
+        gone=row["gone"],
+        last_event=row["last_event"],
+    )
+
+
+def _key(text: str) -> Key:
+    kind, _, value = text.partition("=")
+    return (kind, value)
+
+
+async def lock_records(conn: Connection, ids: Iterable[RecordId]) -> dict[RecordId, RecordState]:
+    """The stored records among these, locked, in id order so that no two workers wait for each other."""
+    wanted = sorted(set(ids))
+    rows = await conn.fetch(
+        f"select {RECORD_COLUMNS} from hub.record join unnest($1::text[], $2::text[], $3::text[])"  # noqa: S608
+        " as k (system, object, external_id) using (system, object, external_id)"
+        " order by system, object, external_id for update of record",
+        *_columns(wanted),
+    )
+    return {state.id: state for state in map(_record, rows)}
+
+
+async def records_of(conn: Connection, golden_ids: Iterable[str]) -> dict[str, list[RecordState]]:
+    """Golden id -> its records."""
+    rows = await conn.fetch(
+        f"select {RECORD_COLUMNS} from hub.record where golden_id = any($1) order by system, object, external_id",  # noqa: S608
+        list(golden_ids),
+    )
+    by_golden: dict[str, list[RecordState]] = {}
+    for state in map(_record, rows):
+        by_golden.setdefault(state.golden_id, []).append(state)
+    return by_golden
+
+
+async def lock_golden(conn: Connection, golden_ids: Iterable[str]) -> dict[str, GoldenState]:
+    """The stored golden records among these, locked in id order."""
+    rows = await conn.fetch(
+        "select golden_id, entity, version, fields, deleted, merged_into from hub.golden"
+        " where golden_id = any($1) order by golden_id for update",
+        sorted(set(golden_ids)),
+    )
+    return {
+        r["golden_id"]: GoldenState(
+            r["golden_id"], r["entity"], r["version"], orjson.loads(r["fields"]), r["deleted"], r["merged_into"]
+        )
+        for r in rows
+    }
+
+
+async def owners(conn: Connection, entity: str, keys: Sequence[Key]) -> dict[Key, str]:
+    """Which golden record each known match key belongs to."""
+    rows = await conn.fetch(
+        "select kind, value, golden_id from hub.match_key join unnest($2::text[], $3::text[]) as k (kind, value)"
+        " using (kind, value) where entity = $1",
+        entity, [k[0] for k in keys], [k[1] for k in keys],
+    )  # fmt: skip
+    return {(r["kind"], r["value"]): r["golden_id"] for r in rows}
+
+
+async def intents_of(
+    conn: Connection, ids: Sequence[RecordId], golden_ids: Sequence[str]
+) -> dict[tuple[str, str], list[Intent]]:
+    """Open intents: (system, "object/external id") for records that exist, (system, golden id) for creates."""
+    rows = await conn.fetch(
+        'select key, target, object, golden_id, external_id, "values" from hub.intent'
+        " where (target, object, external_id) in (select * from unnest($1::text[], $2::text[], $3::text[]))"
+        " or (external_id is null and golden_id = any($4))",
+        *_columns(ids), list(golden_ids),
+    )  # fmt: skip
+    found: dict[tuple[str, str], list[Intent]] = {}
+    for r in rows:
+        where = r["golden_id"] if r["external_id"] is None else f"{r['object']}/{r['external_id']}"
+        intent = Intent(r["key"], r["target"], r["object"], r["golden_id"], r["external_id"], orjson.loads(r["values"]))
+        found.setdefault((r["target"], where), []).append(intent)
+    return found
+
+
+async def save_records(conn: Connection, states: Sequence[RecordState]) -> None:
+    """Store records, new or changed."""
+    await conn.execute(
+        f"insert into hub.record ({RECORD_COLUMNS}) select s, o, e, n, g, h, c, v, string_to_array(k, E'\\x1e'), d, l"  # noqa: S608
+        " from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[],"
+        " $9::text[], $10::bool[], $11::text[]) as t (s, o, e, n, g, h, c, v, k, d, l)"
+        " on conflict (system, object, external_id) do update set golden_id = excluded.golden_id, home = excluded.home,"
+        " claims = excluded.claims, view = excluded.view, keys = excluded.keys, gone = excluded.gone,"
+        " last_event = excluded.last_event",
+        *_columns([s.id for s in states]),
+        [s.entity for s in states],
+        [s.golden_id for s in states],
+        [s.home for s in states],
+        [orjson.dumps(fold.dump(s.claims)).decode() for s in states],
+        [orjson.dumps(view.dump(s.view)).decode() for s in states],
+        ["\x1e".join(sorted(f"{kind}={value}" for kind, value in s.keys)) for s in states],
+        [s.gone for s in states],
+        [s.last_event for s in states],
+    )
+
+
+async def save_golden(conn: Connection, states: Sequence[GoldenState]) -> None:
+    """Store golden records, new or changed."""
+    await conn.execute(
+        "insert into hub.golden (golden_id, entity, version, fields, deleted, merged_into)"
+        " select * from unnest($1::text[], $2::text[], $3::bigint[], $4::jsonb[], $5::bool[], $6::text[])"
+        " on conflict (golden_id) do update set version = excluded.version, fields = excluded.fields,"
+        " deleted = excluded.deleted, merged_into = excluded.merged_into, updated_at = now()",
+        [s.golden_id for s in states],
+        [s.entity for s in states],
+        [s.version for s in states],
+        [orjson.dumps(s.fields).decode() for s in states],
+        [s.deleted for s in states],
+        [s.merged_into for s in states],
+    )
+
+
+def _columns(ids: Sequence[RecordId]) -> tuple[list[str], list[str], list[str]]:
+    return ([i[0] for i in ids], [i[1] for i in ids], [i[2] for i in ids])
