@@ -6,7 +6,7 @@ native fields that are present and raises InvalidValue; an encoder returns the n
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import orjson
 
 from hub.mapping import Codec
-from hub.values import InvalidValue, Value, micros, moment, parse
+from hub.values import EPOCH, InvalidValue, Value, micros, parse
 
 Natives = tuple[str, ...]
 
@@ -114,8 +114,10 @@ def _epoch(unit: int) -> Callable[[Natives, Any], Codec]:
         def decode(present: Mapping[str, Any]) -> Value:
             native = present[natives[0]]
             try:
-                return None if native in (None, "") else moment(int(Decimal(str(native)) * unit))
-            except (ArithmeticError, ValueError, OverflowError, OSError):
+                if native in (None, ""):
+                    return None
+                return parse("timestamp", EPOCH + timedelta(microseconds=int(Decimal(str(native)) * unit)))
+            except (ArithmeticError, ValueError):
                 raise InvalidValue("not a number of ticks since 1970") from None
 
         return Codec(decode, lambda value: {natives[0]: None if value is None else micros(value) // unit})

@@ -179,7 +179,7 @@ def _entities(source: Source, root: Root, found: Sequence[Draft]) -> dict[str, E
         model = merged(name, root.entities.get(name))
         known = Known(tuple(root.systems), _claimants(found, name), every)
         mapped = [_described(draft) for draft in found if draft.entity == name]
-        version = _digest([name, model.model_dump(), known.claimants, root.phone_region, mapped])
+        version = _digest([name, model.model_dump(), root.phone_region, mapped])
         entities[name] = build(source, name, model, known, version)
     return entities
 

@@ -16,7 +16,6 @@ from hub.entity import Entity
 from hub.mapping import Codec, FieldMap, ObjectMap
 from hub.values import InvalidValue, parse
 
-
 SLIP = 0.82  # from this likeness on, a key is a misspelt one of the mapping, and not one for the connector
 
 

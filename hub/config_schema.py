@@ -12,7 +12,7 @@ from hub.config_secrets import REFERENCE
 Json = dict[str, Any]
 
 REFERENCE_ONLY = rf"^file:|{REFERENCE.pattern}|^[a-z]+://([^:@/]*@)?(localhost|127\.0\.0\.1|\[::1\])?([:/?]|$)"
-JSON_TYPES: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
+JSON_TYPES: Mapping[type, str] = {bool: "boolean", int: "number", float: "number", list: "array", dict: "object"}
 
 
 def json_schema(manifests: Manifests) -> Json:

@@ -1,6 +1,6 @@
 """A system's settings: checked against its connector's manifest, and later resolved."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path as File
 from typing import Any
 
@@ -8,7 +8,7 @@ from hub.config_manifest import ManifestLike, SettingLike
 from hub.config_secrets import UnresolvedError, referenced, resolve
 from hub.config_source import Path, Source, closest, shown
 
-TYPES = {bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "a mapping"}
+TYPES = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
 
 
 def check_settings(source: Source, name: str, settings: Mapping[str, Any], manifest: ManifestLike) -> None:
@@ -51,20 +51,24 @@ def _converted(text: Any, default: Any) -> Any:
     if isinstance(default, bool):
         return str(text).lower() in ("1", "true", "yes", "on")
     if isinstance(default, int | float):
-        try:
-            return type(default)(text)
-        except ValueError:
-            return text
+        return next((number for read in (int, float) if (number := _read(read, str(text))) is not None), text)
     return text
+
+
+def _read(read: Callable[[str], int | float], text: str) -> int | float | None:
+    try:
+        return read(text)
+    except ValueError:
+        return None
 
 
 def _fits(setting: SettingLike, value: Any) -> bool:
     default = setting.default
     if default is None or isinstance(default, str) or (isinstance(value, str) and "${" in value):
         return True
-    if isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    return isinstance(value, int | float if isinstance(default, int | float) else type(default))
 
 
 def _reference(system: str, setting: str) -> str:

@@ -4,7 +4,7 @@ A timestamp cannot tell a changed field from a touched record, so an event is he
 was known to hold) and against open intents (what we are writing). Only changed fields become claims.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from hub.event import Event
@@ -31,8 +31,17 @@ class Decision:
     near_miss: bool = False
 
 
-def decide(event: Event, values: Mapping[str, Value], view: View, intents: Sequence[Intent]) -> Decision:
-    """Hold an event's values against the view and the open intents of its record."""
+def decide(
+    event: Event,
+    values: Mapping[str, Value],
+    view: View,
+    intents: Sequence[Intent],
+    unheard: Collection[str] = (),
+) -> Decision:
+    """Hold an event's values against the view and the open intents of its record.
+
+    `unheard` fields are only written to this system, never believed from it: they are seen, and not said.
+    """
     writing = {name: value for intent in intents for name, value in intent.values.items()}
     marked = event.intent is not None
     said: dict[str, Value] = {}
@@ -42,12 +51,12 @@ def decide(event: Event, values: Mapping[str, Value], view: View, intents: Seque
         held = view.get(name)
         value = _nearest(held, reported)
         verdict = _judge(event, held, value, marked, name in writing, writing.get(name))
-        if verdict == "said":
+        if verdict == "said" and name not in unheard:
             said[name] = value
         if verdict == "echo":
             echoed.append(name)
             after[name] = _ours(held, value, writing.get(name, value), event.clock.order)
-        elif verdict == "said" and not _stale(event, held):
+        elif verdict in ("said", "seen") and not _stale(event, held):
             after[name] = observed(held, value)
     back = tuple(i.key for i in intents if set(i.values) <= values.keys() and (marked or _came_back(i, values)))
     near_miss = any(name in writing or (view.get(name) or Held(None)).ours for name in said) and not marked
@@ -55,6 +64,8 @@ def decide(event: Event, values: Mapping[str, Value], view: View, intents: Seque
 
 
 def _judge(event: Event, held: Held | None, value: Value, marked: bool, writing: bool, written: Value) -> str:
+    if held is None and value is None:
+        return "seen"  # empty at first sight is not emptied: it must not erase what others know
     if held is not None and _stale(event, held):
         return "same" if held.before == value else "said"
     if held is not None and unchanged(held, value):

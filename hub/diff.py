@@ -7,7 +7,7 @@ from simpleeval import EvalWithCompoundTypes, InvalidExpression
 
 from hub.mapping import ObjectMap, writable
 from hub.projection import Golden
-from hub.rules import FUNCTIONS
+from hub.rules import FUNCTIONS, Known
 from hub.values import Value
 from hub.view import View, settled
 
@@ -65,10 +65,6 @@ def only_consent(changed: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _holds(condition: str, values: Mapping[str, Value]) -> bool:
-    class Known(dict[str, Value]):
-        def __missing__(self, name: str) -> Value:
-            return None
-
     try:
         return bool(EvalWithCompoundTypes(names=Known(values), functions=FUNCTIONS).eval(condition))
     except (InvalidExpression, TypeError):

@@ -53,9 +53,9 @@ def field_of(name: str) -> str:
 def _claim(name: str, value: Value, at: int, clock: Clock) -> tuple[str, Claim]:
     if not (isinstance(value, Mapping) and "status" in value):
         return name, Claim(value, at, clock)
-    said_at = micros(value["at"])
+    said_at = min(micros(value["at"]), clock.observed)  # nobody has said anything in the future
     if value["status"] == "out":
-        return name + OUT, Claim(value, max(said_at, 1) if said_at else at, _consent_clock(said_at or at, clock))
+        return name + OUT, Claim(value, max(said_at or at, 1), _consent_clock(said_at or at, clock))
     # An opt-in that does not say when it was given can start a consent but never lift an opt-out: it is as old as can be.
     return name + IN, Claim(value, said_at, _consent_clock(said_at, clock))
 

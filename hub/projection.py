@@ -1,14 +1,14 @@
 """Projection: the golden record of one thing, each field with value and provenance. A pure function of claims and rules."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hub.entity import Entity, Field
 from hub.errors import Reject
-from hub.fold import DELETED, Claim, Claims, field_of
+from hub.fold import DELETED, Claim, Claims, field_of, fold
 from hub.rules import Candidate, Choice, choose, evaluate, follow
-from hub.values import Value, same
+from hub.values import InvalidValue, Value, parse, same
 
 STEWARD = "hub"
 
@@ -67,8 +67,11 @@ class Projected:
 
 
 def project(golden_id: str, entity: Entity, sources: Sequence[Source]) -> Projected:
-    """Choose every field of one thing from its sources' claims. Steward's pins are claims of the system `hub`."""
-    pins = {name: c for s in sources if s.system == STEWARD for name, c in s.claims.items()}
+    """Choose every field of one thing from its sources' claims. Steward's pins are claims of the system `hub`; where
+    merges brought several pins of one field together, the latest decision counts."""
+    pins: dict[str, Claim] = {}
+    for steward in (s for s in sources if s.system == STEWARD):
+        pins = fold(pins, steward.claims.items())
     systems = sorted((s for s in sources if s.system != STEWARD), key=lambda s: (s.system, s.object, s.external_id))
     heard = [s for s in systems if not (s.deleted and entity.on_delete(s.system) == "detach")]
     candidates = _candidates(heard)
@@ -95,33 +98,51 @@ def _candidates(sources: Sequence[Source]) -> dict[str, list[Candidate]]:
 def _choose_all(
     entity: Entity, candidates: Mapping[str, list[Candidate]], pins: Mapping[str, Claim]
 ) -> tuple[dict[str, Choice], list[str]]:
-    """Plain rules first, then those that look at another field's choice, then expressions, in configured order."""
+    """Plain rules first, then those that look at another field's choice, then expressions, in configured order. A
+    field that follows a pinned one follows the record that its rule would have chosen."""
     choices: dict[str, Choice] = {}
+    ruled: dict[str, Choice] = {}
     problems: list[str] = []
     for definition in sorted(entity.fields.values(), key=lambda f: PASSES.get(f.rule.kind, 0)):
+        name, own = definition.name, candidates.get(definition.name, [])
         try:
-            choice = _choose(definition, candidates.get(definition.name, []), choices, pins.get(definition.name))
+            if choice := _by_rule(definition, own, ruled, choices):
+                ruled[name] = choices[name] = choice
         except Reject as error:
-            problems.append(f"{definition.name}: {error.reason}")
-            continue
-        if choice is not None:
-            choices[definition.name] = choice
+            problems.append(f"{name}: {error.reason}")
+        if choice := _pinned(pins.get(name), own):
+            choices[name] = choice
     return choices, problems
 
 
 PASSES = {"follow": 1, "expression": 2}
 
 
-def _choose(
-    definition: Field, candidates: list[Candidate], choices: Mapping[str, Choice], pin: Claim | None
+def _pinned(pin: Claim | None, candidates: Sequence[Candidate]) -> Choice | None:
+    if pin is None or pin.value is None:
+        return None
+    return Choice(pin.value["value"], None, tuple((c, "pinned") for c in candidates), "pin")
+
+
+def _by_rule(
+    definition: Field, candidates: list[Candidate], ruled: Mapping[str, Choice], choices: Mapping[str, Choice]
 ) -> Choice | None:
-    if pin is not None and pin.value is not None:
-        return Choice(pin.value["value"], None, tuple((c, "pinned") for c in candidates), "pin")
     if definition.rule.kind == "follow":
-        return follow(definition.rule, candidates, choices.get(definition.rule.field))
+        return follow(definition.rule, candidates, ruled.get(definition.rule.field))
     if definition.rule.kind == "expression":
-        return evaluate(definition.rule, candidates, {name: c.value for name, c in choices.items()})
-    return choose(definition.rule, candidates)
+        return _typed(definition, evaluate(definition.rule, candidates, {n: c.value for n, c in choices.items()}))
+    choice = choose(definition.rule, candidates)
+    return _typed(definition, choice) if definition.rule.kind == "python" else choice
+
+
+def _typed(definition: Field, choice: Choice | None) -> Choice | None:
+    """What was computed, in the words of the field's type: money is never a float. Raises Reject."""
+    if choice is None:
+        return None
+    try:
+        return replace(choice, value=parse(definition.kind, choice.value))
+    except InvalidValue as error:
+        raise Reject(f"the {definition.rule.kind} gave no {definition.kind}: {error}", code="value") from None
 
 
 def _golden_field(choice: Choice, pin: Claim | None, version: str) -> GoldenField:

@@ -81,12 +81,19 @@ def follow(rule: Rule, candidates: Sequence[Candidate], leader: Choice | None) -
 def evaluate(rule: Rule, candidates: Sequence[Candidate], values: Mapping[str, Value]) -> Choice | None:
     """The value of an expression over the record's other values and `claims` (system -> its newest claim)."""
     oldest_first = sorted(candidates, key=lambda c: c.recency)
-    names = {**values, "claims": {c.system: c.claim.value for c in oldest_first}}
+    names = Known({**values, "claims": {c.system: c.claim.value for c in oldest_first}})
     evaluator = EvalWithCompoundTypes(names=names, functions=FUNCTIONS)
     try:
         return Choice(evaluator.eval(rule.expression), None, (), str(rule))
-    except (InvalidExpression, TypeError, ValueError, ArithmeticError, KeyError, AttributeError) as error:
+    except (InvalidExpression, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise Reject(f"expression {rule.expression!r}: {error}", code="expression") from None
+
+
+class Known(dict[str, Value]):
+    """Values by name, where a name that is not known is None."""
+
+    def __missing__(self, name: str) -> Value:
+        return None
 
 
 # Only what gives the same answer on every replay: no clock, no randomness.
@@ -172,7 +179,10 @@ def _python(rule: Rule, newest_first: Sequence[Candidate]) -> Choice:
     told = [
         {"system": c.system, "id": c.external_id, "value": c.claim.value, "at": c.claim.at} for c in newest_first[::-1]
     ]
-    value = rule.function(told)
+    try:
+        value = rule.function(told)
+    except Exception as error:  # the user's own code
+        raise Reject(f"function: {type(error).__name__}: {error}", code="function") from None
     winner = next((c for c in newest_first if c.claim.value == value), None)
     losers = tuple((c, "not chosen by the function") for c in newest_first if c is not winner)
     return Choice(value, winner, losers, str(rule))

@@ -9,7 +9,7 @@ None is *known to be empty*; a value that is not known is absent, and never reac
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
@@ -53,7 +53,7 @@ def loose(value: Value) -> Value:
 
 def moment(micros: int) -> str:
     """Microseconds since 1970 as the canonical timestamp."""
-    return _iso(datetime.fromtimestamp(micros / 1e6, UTC)) if micros % 1000 else _iso(_from_millis(micros // 1000))
+    return _iso(EPOCH + timedelta(microseconds=micros))
 
 
 def micros(timestamp: str | None) -> int:
@@ -68,7 +68,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _from_millis(millis: int) -> datetime:
-    return datetime.fromtimestamp(millis / 1000, UTC)
+    return EPOCH + timedelta(milliseconds=millis)
 
 
 def _iso(when: datetime) -> str:

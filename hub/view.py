@@ -10,6 +10,7 @@ from typing import Any
 from hub.values import Value, same
 
 MAX_REWRITES = 3
+INVALID = "invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ def settled(held: Held | None, golden: Value) -> bool:
     """Whether nothing needs writing: it is there, the vendor holds it in its own words, or would rewrite it again."""
     if held is None:
         return golden is None
-    if held.value == golden:
-        return True
+    if held.value == golden or (golden is None and invalid(held.value)):
+        return True  # what no type admits may still be all that anybody knows: nothing known does not erase it
     if _consent(held.value) and _consent(golden):
         return bool(held.value["status"] == golden["status"])
     return held.written == golden and held.written is not None and (held.ours or held.rewrites >= MAX_REWRITES)
@@ -80,6 +81,11 @@ def unchanged(held: Held, value: Value) -> bool:
 def echoes(written: Value, value: Value) -> bool:
     """Whether `value` may be what a vendor made of our `written` by trimming, folding case or reformatting."""
     return same(written, value)
+
+
+def invalid(value: Value) -> bool:
+    """Whether the system holds something that its field's type does not admit."""
+    return isinstance(value, Mapping) and INVALID in value
 
 
 def _consent(value: Value) -> bool:

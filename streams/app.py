@@ -5,12 +5,14 @@ import logging
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 import faust
 import mode
 from faust.tables.manager import TableManager
 
-from streams.stage import Handler, Health, Stage
+from streams import metrics
+from streams.stage import CALL_RECORDS, WAITING_RECORDS, Handler, Health, Stage
 
 __all__ = ["Handler", "Health", "Stage", "StageApp", "Workers", "run", "stage_app"]
 
@@ -37,6 +39,7 @@ _SETTINGS = {
     "TableManager": _NoTables,
     "stream_buffer_maxsize": 100_000,  # never reached: the stage bounds what is fetched
     "stream_wait_empty": False,
+    "table_standby_replicas": 0,  # else Faust assigns partitions by its own protocol
     "topic_allow_declare": False,
     "topic_disable_leader": True,
     "web_enabled": False,
@@ -58,11 +61,14 @@ class StageApp(faust.App):
         """The agent: one call of the handler for all that is ready. Positions move only after it."""
         self.stage.attach(stream.channel.queue)
         async for event in stream.noack().events():
-            generation = self.consumer_generation_id
-            batches = self.stage.take(event.message, lambda m, now=generation: m.generation_id == now)
-            if await self.stage.handle(batches, lambda now=generation: self.consumer_generation_id == now):
+            batches = self.stage.take(event.message)
+            if await self.stage.handle(batches, partial(self._is_current, event.message.generation_id)):
                 for batch in batches:
                     self.consumer.handled(batch)
+
+    def _is_current(self, generation: int) -> bool:
+        """Whether the partitions are still assigned as they were."""
+        return bool(self.consumer_generation_id == generation)
 
     def on_rebalance_end(self) -> None:
         """Partitions were assigned (perhaps none) and their positions are known: the stage takes part."""
@@ -74,13 +80,21 @@ class StageApp(faust.App):
         """Without tables there is nothing to keep in a directory."""
 
 
-def stage_app(stage: str, log_url: str, topics: Sequence[str], handler: Handler, **bounds: int) -> StageApp:
+def stage_app(
+    stage: str,
+    log_url: str,
+    topics: Sequence[str],
+    handler: Handler,
+    *,
+    call_records: int = CALL_RECORDS,
+    waiting_records: int = WAITING_RECORDS,
+) -> StageApp:
     """The Faust app of a stage: consumer group `hub-<stage>` reads `topics` from the log at `log_url`.
 
-    The topics must exist when it starts. `handler` gets a list of batches, at most one per partition; `bounds` are
-    `call_records` and `waiting_records` of `Stage`. The app's `stage` tells its health.
+    The topics must exist when it starts. `handler` gets a list of batches, at most one per partition, with at
+    most `call_records` records in all, while at most `waiting_records` wait in memory. The app's `stage` tells its health.
     """
-    return StageApp(Stage(stage, log_url, tuple(topics), handler, **bounds))
+    return StageApp(Stage(stage, log_url, tuple(topics), handler, call_records, waiting_records))
 
 
 def _broker(log_url: str) -> str:
@@ -115,6 +129,10 @@ class Workers:
         """Return when every stage takes part in its consumer group."""
         await asyncio.gather(*(stage.ready.wait() for stage in self.stages))
 
+    def services(self) -> dict[str, BaseException | None]:
+        """What every service crashed with, by its name; None while it runs."""
+        return {s.label: (s.crash_reason or RuntimeError("crashed")) if s.crashed else None for s in self._services}
+
     async def wait(self) -> None:
         """Return after `stop` was called; raises what a service crashed with."""
         stopping = asyncio.create_task(self._stopping.wait())
@@ -147,7 +165,9 @@ class Workers:
                 await self._run_until_stopped(app)
             except Exception as error:
                 _log.warning("stage %s: %s: %s; starting it again", app.stage.name, type(error).__name__, error)
+                app.stage.ready.clear()
                 app.stage.health.failed(error)
+                metrics.failed(app.stage.name, metrics.HUB, error)
                 pause = _RESTART_SECONDS[min(failures, len(_RESTART_SECONDS) - 1)]
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), pause)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import structlog
 
-from streams import position
+from streams import metrics, position
 from streams.context import Context, emit, now, publish
 from streams.faults import INFRASTRUCTURE
 from streams.log_postgres import Connection
@@ -35,7 +35,7 @@ async def process(context: Context, stage: str, batches: Sequence[Batch], work: 
 
 
 async def _transact(context: Context, stage: str, batches: Sequence[Batch], work: Work) -> None:
-    async with context.pool.acquire() as conn, conn.transaction():
+    async with metrics.tally(), context.pool.acquire() as conn, conn.transaction():
         ordered = sorted(batches, key=lambda batch: (batch.topic, batch.partition))
         fresh = [records for batch in ordered if (records := await position.fresh(conn, stage, batch))]
         if not fresh:
@@ -44,6 +44,8 @@ async def _transact(context: Context, stage: str, batches: Sequence[Batch], work
         for records in fresh:
             mine = min(duplicates, len(records))
             await position.advance(conn, stage, records, duplicates=mine)
+            metrics.count(metrics.PROCESSED, stage, records[0].topic, "processed", by=len(records) - mine)
+            metrics.count(metrics.PROCESSED, stage, records[0].topic, "duplicate", by=mine)
             duplicates -= mine
         await emit(context, conn, emitted)
 
@@ -75,7 +77,7 @@ async def park(context: Context, stage: str, record: Record, error: Exception) -
     log.warning(
         "parked", stage=stage, topic=record.topic, partition=record.partition, offset=record.offset, reason=reason
     )
-    async with context.pool.acquire() as conn, conn.transaction():
+    async with metrics.tally(), context.pool.acquire() as conn, conn.transaction():
         if not await position.fresh(conn, stage, Batch(record.topic, record.partition, (record,))):
             return
         await conn.execute(
@@ -84,6 +86,8 @@ async def park(context: Context, stage: str, record: Record, error: Exception) -
             stage, record.topic, record.partition, record.offset, reason, fingerprint(reason), record.value or b"",
         )  # fmt: skip
         await position.advance(conn, stage, (record,), parked=1)
+        metrics.count(metrics.PROCESSED, stage, record.topic, "parked")
+        metrics.failed(stage, metrics.HUB, error)
         await emit(context, conn, [_dead_letter(context, stage, record, reason)])
 
 

@@ -1,7 +1,8 @@
 """Capture: every system -> the log. Polls streams page by page; a checkpoint is stored only after its changes."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -11,7 +12,8 @@ from connectors.kit.connector import Checkpoint, Page, Stream
 from hub import event
 from hub.change import Change
 from hub.errors import Fatal, HubError, Retry
-from streams import alerts
+from hub.identity import RecordId
+from streams import alerts, metrics, tracing
 from streams.context import Context, now
 from streams.faults import INFRASTRUCTURE
 from streams.log import PostgresLog
@@ -33,7 +35,7 @@ class Capture:
         self.stream = stream
         self.healthy = True
         self.last_error: str | None = None
-        self._primed = False
+        self.busy_since: float | None = None  # of the poll in hand, when it last moved; seconds of time.monotonic()
 
     async def step(self) -> int:
         """Read until nothing is left for now; returns how many changes were captured."""
@@ -42,6 +44,7 @@ class Capture:
         connector = await self.context.connector(self.system)
         async for page in connector.poll(self.stream.name, await self._checkpoint()):
             await self._store(page)
+            self.busy_since = time.monotonic()
             await page.acknowledge()
             captured += len(page.changes)
         await self._reached_end(began)
@@ -65,6 +68,7 @@ class Capture:
                 self.system, self.stream.name, orjson.dumps(page.checkpoint).decode(), len(page.changes),
             )  # fmt: skip
             await append(self.context, conn, records)
+        metrics.captured(page.changes)
 
     async def _reached_end(self, began: datetime) -> None:
         await self.context.pool.execute(
@@ -72,12 +76,11 @@ class Capture:
             " on conflict (system, stream) do update set complete = true, polled_at = $3, error = null, error_since = null",
             self.system, self.stream.name, began,
         )  # fmt: skip
-        if not self._primed:
-            self._primed = await prime(self.context, self.system)
 
     async def failed(self, error: Exception) -> None:
         """Note trouble with the system, where others can see it."""
         self.healthy, self.last_error = False, f"{type(error).__name__}: {error}"
+        metrics.failed("capture", self.system, error)
         await self.context.pool.execute(
             "insert into hub.checkpoint (system, stream, state, error, error_since) values ($1, $2, 'null', $3, now())"
             " on conflict (system, stream) do update set error = $3,"
@@ -86,14 +89,17 @@ class Capture:
         )  # fmt: skip
 
 
-async def to_records(context: Context, changes: Sequence[Change], trace: str | None = None) -> list[NewRecord]:
+async def to_records(
+    context: Context, changes: Sequence[Change], parents: Mapping[RecordId, str | None] | None = None
+) -> list[NewRecord]:
     """Envelope changes as events for the log. Where a source has neither version nor clock, the record's previous
-    event stands in for them."""
-    observed = now()
+    event stands in for them. `parents` are the traces that records' changes come in with."""
+    observed, traced = now(), tracing.on()
     previous = await _previous(context, [c for c in changes if c.version is None and c.at is None])
     records = []
     for change in changes:
         key = (change.system, change.object, change.external_id)
+        trace = _trace(change, observed, (parents or {}).get(key)) if traced else None
         captured = event.record(change, observed, previous.get(key, ""), trace)
         if key in previous:
             previous[key] = captured.event_id
@@ -101,6 +107,11 @@ async def to_records(context: Context, changes: Sequence[Change], trace: str | N
         topic = changes_topic(change.system, change.object).name
         records.append(NewRecord(topic, change.external_id.encode(), value))
     return records
+
+
+def _trace(change: Change, observed: int, parent: str | None) -> str | None:
+    attributes: tracing.Attributes = {"hub.system": change.system, "hub.object": change.object, "hub.op": change.op}
+    return tracing.begin("capture", attributes | {"hub.channel": change.channel}, observed, parent)
 
 
 async def _previous(context: Context, changes: Sequence[Change]) -> dict[tuple[str, str, str], str]:
@@ -151,36 +162,41 @@ async def behind(context: Context, stage: str, topics: Sequence[str]) -> int:
     return sum(max(0, end - max(done.get(key, 0), starts.get(key, 0))) for key, end in ends.items())
 
 
-async def forever(capture: Capture, wake: asyncio.Event | None = None) -> None:
+async def forever(capture: Capture) -> None:
     """Poll until cancelled, while holding the stream's lock. Trouble is noted, waited out, and never ends the loop."""
     while True:
         try:
             async with capture.context.pool.acquire() as conn:
-                await _poll_under_lock(capture, conn, wake)
+                await _poll_under_lock(capture, conn)
         except INFRASTRUCTURE as error:
+            metrics.failed("capture", capture.system, error)
             capture.healthy, capture.last_error = False, f"{type(error).__name__}: {error}"
             await asyncio.sleep(1.0)
 
 
-async def _poll_under_lock(capture: Capture, conn: Connection, wake: asyncio.Event | None) -> None:
+async def _poll_under_lock(capture: Capture, conn: Connection) -> None:
     name = f"{capture.system}/{capture.stream.name}"
     if not await conn.fetchval("select pg_try_advisory_lock(hashtextextended($1, 7))", name):
+        capture.healthy, capture.last_error = True, None  # another worker polls this stream
         await asyncio.sleep(2.0)
         return
     try:
         while True:
             await _step(capture)
             await conn.fetchval("select 1")  # the lock lives with this connection: no connection, no polling
-            await _pause(capture.stream.seconds, wake)
+            await _pause(capture.stream.seconds, capture.context.poll_now)
     finally:
         await conn.execute("select pg_advisory_unlock(hashtextextended($1, 7))", name)
 
 
 async def _step(capture: Capture) -> None:
+    capture.busy_since = time.monotonic()
+    metrics.count(metrics.ATTEMPTS, "capture", capture.system)
     try:
         await capture.step()
     except Retry as error:
         await capture.failed(error)
+        capture.busy_since = None
         await asyncio.sleep(error.after or 1.0)
     except Fatal as error:
         if capture.healthy:
@@ -198,13 +214,25 @@ async def _step(capture: Capture) -> None:
         log.exception("source failed", system=capture.system, stream=capture.stream.name)
         await capture.failed(error)
         await asyncio.sleep(5.0)
+    finally:
+        capture.busy_since = None
 
 
-async def _pause(seconds: float, wake: asyncio.Event | None) -> None:
-    if wake is None:
-        await asyncio.sleep(seconds)
-        return
+async def _pause(seconds: float, wake: asyncio.Event) -> None:
+    """Wait for the next poll; whoever waits for the hub to be idle may ask for it earlier."""
     try:
         await asyncio.wait_for(wake.wait(), seconds)
+        await asyncio.sleep(min(seconds, 0.25))
     except TimeoutError:
         return
+
+
+async def open_gate(context: Context) -> None:
+    """Prime systems as their first complete reads are folded, until all are."""
+    waiting = set(context.connectors)
+    while waiting:
+        try:
+            waiting -= {system for system in sorted(waiting) if await prime(context, system)}
+        except INFRASTRUCTURE as error:
+            log.warning("the gate waits", error=str(error))
+        await asyncio.sleep(0.2)

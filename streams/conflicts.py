@@ -10,6 +10,7 @@ from hub.fold import field_of
 from hub.projection import Projected, differs
 from hub.rules import Candidate, Choice
 from hub.values import Value
+from streams import metrics
 from streams.context import Context
 from streams.log_postgres import Connection
 from streams.reading import Reading
@@ -67,6 +68,8 @@ async def store(
     if not found:
         return []
     rows = [_row(c) for c in found]
+    for row in rows:
+        metrics.count(metrics.CONFLICTS, str(row["entity"]), str(row["state"]))
     await conn.executemany(
         "insert into hub.conflict (golden_id, entity, field, event_id, system, object, external_id, value, base, golden,"
         " winner_event_id, rule, state) values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::jsonb, $10::jsonb, $11, $12, $13)"

@@ -25,6 +25,7 @@ class Context:
     codec: Codec
     connectors: Mapping[str, Connector] = field(default_factory=dict)
     max_attempts: int = 12
+    poll_now: asyncio.Event = field(default_factory=asyncio.Event)
     _opened: set[str] = field(default_factory=set)
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 

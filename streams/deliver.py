@@ -1,9 +1,12 @@
 """Deliver: the write queue -> the targets. Leases due rows, calls the target in batches, and records every receipt."""
 
 import asyncio
-import itertools
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
 
 import structlog
 
@@ -11,15 +14,16 @@ from connectors.kit.connector import Connector
 from hub.errors import AuthError, Reject, Retry
 from hub.receipt import Deferred, Receipt, Refused
 from hub.write import Write
-from streams import receipts
+from streams import metrics, receipts, tracing
 from streams.context import Context
 from streams.faults import INFRASTRUCTURE
 from streams.preparing import Prepared, prepare
-from streams.queue import lease, primed, release_waiting
+from streams.queue import LEASE_SECONDS, lease, primed, release, release_waiting, renew
 
 log = structlog.get_logger(__name__)
 
-ROWS = 500
+ROWS = 1_000
+CALLS_ABREAST = 4
 
 
 class Deliverer:
@@ -32,45 +36,55 @@ class Deliverer:
         self.lease = uuid.uuid4().hex
         self.healthy = True
         self.last_error: str | None = None
+        self.busy_since: float | None = None  # of the step in hand, when it last moved; seconds of time.monotonic()
 
     async def step(self) -> int:
         """Deliver what is due now; returns how many rows of the queue were worked on."""
         async with self.context.pool.acquire() as conn:
             if not await primed(conn, self.context.model.systems) or await receipts.paused(conn, self.target):
                 return 0
+            await renew(conn, self.lease)
             await release_waiting(conn, self.target)
             dues = await lease(conn, self.target, self.lease, ROWS)
             prepared = await prepare(conn, self.context.model, dues) if dues else []
-        if prepared:
+        try:
             await self._work(prepared)
+        finally:
+            await self._give_back(len(prepared))
         return len(prepared)
 
-    async def _work(self, prepared: Sequence[Prepared]) -> None:
-        decided = [p for p in prepared if not p.writes]
-        await receipts.record(self.context, self.lease, [(p, []) for p in decided])
-        writing = [p for p in prepared if p.writes]
-        async with self.context.pool.acquire() as conn:
-            await receipts.leave_intents(conn, [w for p in writing for w in p.writes])
-        for some in _portions(writing, max(1, self.connector.manifest.limits.batch)):
-            results = await self._call(some)
-            await receipts.record(self.context, self.lease, results)
+    async def _give_back(self, rows: int) -> None:
+        """Rows that are still leased were not finished: they are due again at once."""
+        if rows:
+            with suppress(*INFRASTRUCTURE):
+                async with self.context.pool.acquire() as conn:
+                    await release(conn, self.lease)
 
-    async def _call(self, prepared: Sequence[Prepared]) -> list[tuple[Prepared, list[tuple[Write, Receipt]]]]:
-        """Call the target for these rows; every write gets a receipt, whatever happens."""
-        results: dict[int, list[tuple[Write, Receipt]]] = {id(p): [] for p in prepared}
-        flat = [(p, w) for p in prepared for w in p.writes]
-        order = sorted(flat, key=lambda pw: (pw[1].object, pw[1].op))
-        for _, group in itertools.groupby(order, key=lambda pw: (pw[1].object, pw[1].op)):
-            pairs = list(group)
-            answers = await self._deliver([w for _, w in pairs])
-            for (p, w), receipt in zip(pairs, answers, strict=True):
-                results[id(p)].append((w, receipt))
-        return [(p, results[id(p)]) for p in prepared]
+    async def _work(self, prepared: Sequence[Prepared]) -> None:
+        await receipts.record(self.context, self.lease, [(p, []) for p in prepared if not p.writes])
+        rows = [Row(p, {}) for p in prepared if p.writes]
+        if rows:
+            async with self.context.pool.acquire() as conn:
+                await receipts.leave_intents(conn, [w for row in rows for w in row.prepared.writes])
+            calls = _calls(rows, max(1, self.connector.manifest.limits.batch))
+            for some in _abreast(calls, CALLS_ABREAST):
+                await asyncio.gather(*map(self._call, some))
+                done = [row for row in rows if row.complete]
+                rows = [row for row in rows if not row.complete]
+                await receipts.record(self.context, self.lease, [row.result for row in done])
+
+    async def _call(self, pairs: Sequence[tuple["Row", Write]]) -> None:
+        answers = await self._deliver([write for _, write in pairs])
+        for (row, write), receipt in zip(pairs, answers, strict=True):
+            row.receipts[write.key] = (write, receipt)
 
     async def _deliver(self, writes: Sequence[Write]) -> list[Receipt]:
+        metrics.count(metrics.ATTEMPTS, "deliver", self.target, by=len(writes))
         try:
-            answers = await (await self.context.connector(self.target)).deliver(writes)
+            with tracing.working("deliver", (w.trace for w in writes), {"hub.target": self.target}):
+                answers = await (await self.context.connector(self.target)).deliver(writes)
             self.healthy, self.last_error = True, None
+            metrics.answered(self.target, answers)
         except Retry as error:
             return self._all(writes, error, Deferred(str(error), error.after))
         except AuthError as error:
@@ -94,33 +108,68 @@ class Deliverer:
 
     def _all(self, writes: Sequence[Write], error: BaseException, receipt: Receipt) -> list[Receipt]:
         self.healthy, self.last_error = False, f"{type(error).__name__}: {error}"
+        metrics.failed("deliver", self.target, error, by=len(writes))
         return [receipt for _ in writes]
 
 
-def _portions(prepared: Sequence[Prepared], writes: int) -> list[list[Prepared]]:
-    """Rows in portions of at most so many writes; a row with more is a portion of its own."""
-    portions: list[list[Prepared]] = [[]]
-    count = 0
-    for one in prepared:
-        if portions[-1] and count + len(one.writes) > writes:
-            portions.append([])
-            count = 0
-        portions[-1].append(one)
-        count += len(one.writes)
-    return [portion for portion in portions if portion]
+@dataclass(slots=True)
+class Row:
+    """A row of the queue at work: its writes, and the receipts so far."""
+
+    prepared: Prepared
+    receipts: dict[str, tuple[Write, Receipt]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every write has its receipt."""
+        return len(self.receipts) == len(self.prepared.writes)
+
+    @property
+    def result(self) -> tuple[Prepared, list[tuple[Write, Receipt]]]:
+        """The row with its receipts, to be recorded."""
+        return self.prepared, list(self.receipts.values())
+
+
+Call = list[tuple[Row, Write]]
+
+
+def _calls(rows: Sequence[Row], batch: int) -> list[Call]:
+    """The writes of all rows, in calls of one object and operation, as large as the target allows."""
+    pairs = [(row, write) for row in rows for write in row.prepared.writes]
+    pairs.sort(key=lambda pair: (pair[1].object, pair[1].op))
+    groups = (list(group) for _, group in groupby(pairs, key=lambda pair: (pair[1].object, pair[1].op)))
+    return [group[start : start + batch] for group in groups for start in range(0, len(group), batch)]
+
+
+def _abreast(calls: Sequence[Call], width: int) -> Iterator[Sequence[Call]]:
+    for start in range(0, len(calls), width):
+        yield calls[start : start + width]
 
 
 async def forever(deliverer: Deliverer, wake: asyncio.Event, idle_seconds: float = 1.0) -> None:
     """Step until cancelled; wait for a wake-up where nothing is due. Trouble with the state database is waited out."""
+    alive = asyncio.create_task(_stay_alive(deliverer))
+    try:
+        while True:
+            try:
+                worked = await deliverer.step()
+            except INFRASTRUCTURE as error:
+                deliverer.healthy, deliverer.last_error = False, f"{type(error).__name__}: {error}"
+                worked = 0
+            if not worked:
+                wake.clear()
+                await _within(wake, idle_seconds)
+    finally:
+        alive.cancel()
+
+
+async def _stay_alive(deliverer: Deliverer) -> None:
+    """Renew the lease also while a vendor takes its time."""
     while True:
-        try:
-            worked = await deliverer.step()
-        except INFRASTRUCTURE as error:
-            deliverer.healthy, deliverer.last_error = False, f"{type(error).__name__}: {error}"
-            worked = 0
-        if not worked:
-            wake.clear()
-            await _within(wake, idle_seconds)
+        with suppress(*INFRASTRUCTURE):
+            async with deliverer.context.pool.acquire() as conn:
+                await renew(conn, deliverer.lease)
+        await asyncio.sleep(LEASE_SECONDS / 3)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> None:

@@ -87,7 +87,7 @@ async def _missing(context: Context) -> int:
     for entity in context.model.entities:
         expected = len(context.model.targets(entity)) or 1
         missing += await context.pool.fetchval(
-            "select coalesce(sum(greatest(0, $2 - n)), 0) from (select e.event_id,"
+            "select coalesce(sum(greatest(0, $2 - n)), 0)::bigint from (select e.event_id,"
             " (select count(*) from hub.ledger l where l.event_id = e.event_id) as n from hub.event e"
             " join hub.record r using (system, object, external_id) where r.entity = $1 and e.system <> $3"
             " and not exists (select from hub.ledger l where l.event_id = e.event_id and l.target = $4)) as counted",
@@ -133,14 +133,17 @@ async def lags(context: Context) -> dict[str, int]:
 
 
 async def _unread(context: Context) -> list[str]:
-    """Streams whose last complete poll began before the last write: its echo may still be out there."""
-    last = await context.pool.fetchval("select max(at) from hub.activity")
+    """Streams not read since their system was last written to: an echo may still be out there. Systems not primed."""
+    rows = await context.pool.fetch("select target, at from hub.activity")
+    written = {r["target"]: r["at"] for r in rows}
     streams = {(s, stream.name) for s, c in context.connectors.items() for stream in c.streams()}
     rows = await context.pool.fetch("select system, stream, complete, polled_at, error from hub.checkpoint")
     read = {
         (r["system"], r["stream"])
         for r in rows
-        if r["complete"] and r["error"] is None and (last is None or r["polled_at"] > last)
+        if r["complete"]
+        and r["error"] is None
+        and (r["system"] not in written or r["polled_at"] > written[r["system"]])
     }
     primed = await context.pool.fetch("select label from hub.counter where name = 'primed'")
     gate = {r["label"] for r in primed}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from hub.entity import Entity
 from hub.identity import IdentityEvent, Key, golden_id, resolve, survivor
 from streams.faults import Contention
 from streams.log_postgres import Connection
@@ -34,14 +35,17 @@ async def link(conn: Connection, readings: Sequence[Reading]) -> tuple[list[Iden
 
 
 async def merge(conn: Connection, same: Iterable[frozenset[str]], readings: Sequence[Reading]) -> dict[str, str]:
-    """Golden id -> the golden id it becomes part of, for each that does; pairs that a person set apart stay apart."""
-    apart = await _apart(conn, same)
+    """Golden id -> the golden id it becomes part of, for each that does; what a person set apart stays apart, also
+    inside of what it has become part of since."""
+    made_of, apart = await _apart(conn, {one for group in same for one in group})
     into: dict[str, str] = {}
-    for group in same:
+    for group in sorted(map(sorted, same)):
         roots = {_root(into, one) for one in group}
-        if len(roots) < 2 or any({a, b} <= group for a, b in apart):
+        whole = frozenset[str]().union(*(made_of[root] for root in roots))
+        if len(roots) < 2 or any({a, b} <= whole for a, b in apart):
             continue
         lives = survivor(roots)
+        made_of[lives] = whole
         into |= {root: lives for root in roots if root != lives}
     into = {loser: _root(into, loser) for loser in into}
     for reading in readings:
@@ -50,7 +54,7 @@ async def merge(conn: Connection, same: Iterable[frozenset[str]], readings: Sequ
 
 
 def merged(into: Mapping[str, str], goldens: Mapping[str, GoldenState], cause: str) -> list[IdentityEvent]:
-    """The merges as events; marks the golden records that live on inside another."""
+    """The merges as events; marks the golden records that live on inside another. Call before they are stored."""
     for loser, lives in into.items():
         goldens[loser].merged_into = lives
     return [
@@ -59,9 +63,12 @@ def merged(into: Mapping[str, str], goldens: Mapping[str, GoldenState], cause: s
     ]
 
 
-async def claim_keys(conn: Connection, by_golden: Mapping[str, Sequence[RecordState]]) -> None:
-    """Make the match keys of these golden records exactly those that their records hold. Raises Contention when
-    another worker has given one of the keys to another golden record meanwhile."""
+async def claim_keys(
+    conn: Connection, by_golden: Mapping[str, Sequence[RecordState]], entities: Mapping[str, Entity]
+) -> None:
+    """Make the match keys of these golden records those that their records hold; of a key that several hold which must
+    not be merged, the first keeps it. Raises Contention when another worker has given one of the keys to another golden
+    record meanwhile."""
     wanted = {
         (state.entity, *key): golden for golden, states in by_golden.items() for state in states for key in state.keys
     }
@@ -74,7 +81,24 @@ async def claim_keys(conn: Connection, by_golden: Mapping[str, Sequence[RecordSt
         *([row[i] for row in rows] for i in range(4)),
     )
     if taken != len(rows):
-        raise Contention("a match key was given to another golden record meanwhile")
+        await _check_shared(conn, wanted, entities)
+
+
+async def _check_shared(
+    conn: Connection, wanted: Mapping[tuple[str, str, str], str], entities: Mapping[str, Entity]
+) -> None:
+    """Whether each key that another golden record has may be held by both."""
+    rows = await conn.fetch(
+        "select entity, kind, value, golden_id from hub.match_key"
+        " join unnest($1::text[], $2::text[], $3::text[]) as k (entity, kind, value) using (entity, kind, value)",
+        *([key[i] for key in wanted] for i in range(3)),
+    )
+    holders = [(r["entity"], r["golden_id"], wanted[r["entity"], r["kind"], r["value"]]) for r in rows]
+    pairs = {(owner, mine) for entity, owner, mine in holders if owner != mine and entities[entity].merge == "auto"}
+    made_of, apart = await _apart(conn, {one for pair in pairs for one in pair})
+    for owner, mine in sorted(pairs):
+        if not any({a, b} <= made_of[owner] | made_of[mine] for a, b in apart):
+            raise Contention("a match key was given to another golden record meanwhile")
 
 
 def _linked(reading: Reading, reason: str) -> IdentityEvent:
@@ -89,20 +113,23 @@ async def _known_keys(conn: Connection, readings: Sequence[Reading]) -> dict[tup
     known: dict[tuple[str, Key], str] = {}
     for entity, keys in by_entity.items():
         known |= {(entity, key): golden for key, golden in (await owners(conn, entity, sorted(keys))).items()}
-        known |= {(entity, ("golden", golden)): golden for golden in await _goldens(conn, entity, keys)}
+        known |= {(entity, ("golden", named)): lives for named, lives in (await _goldens(conn, entity, keys)).items()}
     return known
 
 
-async def _goldens(conn: Connection, entity: str, keys: Iterable[Key]) -> list[str]:
-    """Golden ids that records name outright, as far as they exist and are alive."""
+async def _goldens(conn: Connection, entity: str, keys: Iterable[Key]) -> dict[str, str]:
+    """Golden ids that records name outright, as far as they exist -> the golden id that each lives under now."""
     named = [value for kind, value in keys if kind == "golden"]
     if not named:
-        return []
+        return {}
     rows = await conn.fetch(
-        "select golden_id from hub.golden where golden_id = any($1) and entity = $2 and merged_into is null",
+        "with recursive way (named, golden_id, merged_into) as ("
+        " select golden_id, golden_id, merged_into from hub.golden where golden_id = any($1) and entity = $2"
+        " union all select way.named, g.golden_id, g.merged_into from way join hub.golden g on g.golden_id = way.merged_into)"
+        " select named, golden_id from way where merged_into is null",
         named, entity,
     )  # fmt: skip
-    return [row["golden_id"] for row in rows]
+    return {row["named"]: row["golden_id"] for row in rows}
 
 
 async def _unused(conn: Connection, readings: Sequence[Reading]) -> dict[tuple[str, str, str], str]:
@@ -131,12 +158,17 @@ async def _created(conn: Connection, readings: Sequence[Reading]) -> dict[str | 
     return {row["key"]: row["golden_id"] for row in rows}
 
 
-async def _apart(conn: Connection, same: Iterable[frozenset[str]]) -> list[tuple[str, str]]:
-    ids = sorted({one for group in same for one in group})
+async def _apart(conn: Connection, ids: set[str]) -> tuple[dict[str, frozenset[str]], list[tuple[str, str]]]:
+    """What each golden record is made of (its own id and those that its records had first), and the pairs set apart."""
+    made_of = {id_: {id_} for id_ in ids}
     if not ids:
-        return []
-    rows = await conn.fetch("select one, other from hub.apart where one = any($1) and other = any($1)", ids)
-    return [(row["one"], row["other"]) for row in rows]
+        return {}, []
+    homes = await conn.fetch("select distinct golden_id, home from hub.record where golden_id = any($1)", sorted(ids))
+    for row in homes:
+        made_of[row["golden_id"]].add(row["home"])
+    parts = sorted({part for parts in made_of.values() for part in parts})
+    rows = await conn.fetch("select one, other from hub.apart where one = any($1) and other = any($1)", parts)
+    return {id_: frozenset(parts) for id_, parts in made_of.items()}, [(r["one"], r["other"]) for r in rows]
 
 
 def _root(into: Mapping[str, str], golden: str) -> str:

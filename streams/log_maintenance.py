@@ -1,13 +1,10 @@
-"""Retention and compaction of the PostgreSQL log (Kafka does its own): by functions, and by a service on a timer.
+"""Retention and compaction of the PostgreSQL log (Kafka does its own); for a timer to call, once an hour or so.
 
 Offsets are never given again: readers simply find holes.
 """
 
 import asyncpg
-import structlog
-from mode import Service
 
-EVERY_SECONDS = 3_600.0
 # A reader that is further behind than this may miss that a key was deleted (Kafka's default for the same).
 TOMBSTONE_SECONDS = 24 * 3_600
 
@@ -44,25 +41,6 @@ async def maintain(pool: asyncpg.Pool) -> int:
     """Expire, and compact every compacted topic; returns how many records were deleted."""
     topics = [row[0] for row in await pool.fetch("select name from hub_log.topic where compacted order by name")]
     return await expire(pool) + sum([await compact(pool, topic) for topic in topics])
-
-
-class Maintenance(Service):
-    """Maintains the log once an hour, the first time an hour after the start."""
-
-    def __init__(self, pool: asyncpg.Pool, every_seconds: float = EVERY_SECONDS) -> None:
-        super().__init__()
-        self._pool = pool
-        self._every = every_seconds
-
-    @Service.task
-    async def _maintain(self) -> None:
-        async for _ in self.itertimer(self._every, name="log maintenance"):
-            try:
-                deleted = await maintain(self._pool)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                structlog.get_logger(__name__).warning("log maintenance failed, next time again", error=str(error))
-            else:
-                structlog.get_logger(__name__).info("log maintained", deleted=deleted)
 
 
 def _count(status: str) -> int:

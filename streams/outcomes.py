@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from hub.event import Event
 from hub.model import Model
+from streams import metrics
 from streams.conflicts import Conflict
 from streams.log_postgres import Connection
 from streams.reading import Reading
@@ -27,6 +28,8 @@ async def record_events(conn: Connection, events: Sequence[tuple[Record, Event]]
     configured has no targets, and is filtered as a whole."""
     if not events:
         return
+    for event in (e for _, e in events):
+        metrics.count(metrics.PROJECTED, event.system, event.object)
     await conn.execute(
         'insert into hub.event (event_id, topic, partition, "offset", system, object, external_id, observed_at, golden_id)'
         " select * from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[],"
@@ -87,6 +90,7 @@ def _settled(reading: Reading, bumped: bool, lost: set[str]) -> str | None:
 
 async def settle(conn: Connection, target: str, golden_id: str, version: int, outcome: str, reason: str = "") -> None:
     """What became of a golden version at a target, for all events that led to it or to an older one still waiting."""
+    metrics.count(metrics.OUTCOMES, target, outcome)
     await conn.execute(
         "update hub.ledger set outcome = case when version < $3 and $4 = 'applied' then 'superseded' else $4 end,"
         " reason = $5 where target = $1 and golden_id = $2 and version <= $3"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from streams import tracing
 from streams.batches import process
 from streams.context import Context
 from streams.log_postgres import Connection
@@ -27,9 +28,10 @@ class Plan:
         await self.context.codec.learn(record.value for record in records)
         golden = [self.context.codec.decode(r.value)[1] for r in records if r.value is not None]
         newest = {datum["golden_id"]: datum for datum in sorted(golden, key=lambda datum: datum["version"])}
-        await _drop_merged(conn, [g for g, datum in newest.items() if datum["merged_into"]])
-        rows = [row for datum in newest.values() if not datum["merged_into"] for row in self._rows(datum)]
-        await _queue(conn, rows)
+        with tracing.working(STAGE, (datum["trace"] for datum in golden)):
+            await _drop_merged(conn, [g for g, datum in newest.items() if datum["merged_into"]])
+            rows = [row for datum in newest.values() if not datum["merged_into"] for row in self._rows(datum)]
+            await _queue(conn, rows)
         return [], 0
 
     def _rows(self, datum: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from hub.model import Model
 from hub.projection import Golden
 from hub.receipt import Held as HeldFor
 from hub.values import Value
+from hub.view import invalid
 from hub.write import Write
 from streams.conflicts import under_review
 from streams.log_postgres import Connection
@@ -195,7 +196,7 @@ def _write(
         external_id=external_id,
         values=values,
         natives=encode(mapping, values),
-        expected={name: view[name].value for name in values if name in view and not _invalid(view[name].value)},
+        expected={name: view[name].value for name in values if name in view and not invalid(view[name].value)},
         trace=prepared.due.trace,
     )
 
@@ -259,7 +260,3 @@ def _is_ref(value: Value) -> bool:
 
 def _ref(value: Mapping[str, str]) -> tuple[str, str, str]:
     return (value["system"], value["object"], value["id"])
-
-
-def _invalid(value: Value) -> bool:
-    return isinstance(value, Mapping) and "invalid" in value

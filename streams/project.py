@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from hub.decide import decide
 from hub.event import Event, from_avro
 from hub.fold import DELETED, claims_of, fold
-from hub.identity import IdentityEvent
-from hub.view import Held
-from streams import linking, outcomes, projecting, steward
+from hub.identity import IdentityEvent, RecordId
+from hub.view import INVALID, Held
+from streams import linking, metrics, outcomes, projecting, steward, tracing
 from streams.batches import process
 from streams.context import Context
 from streams.log_postgres import Connection
-from streams.reading import INVALID, Reading, read
+from streams.reading import Reading, read
 from streams.records import Batch, NewRecord, Record
 from streams.topics import DECISIONS, IDENTITY
-from streams.workspace import intents_of, lock_golden, lock_records, save_records
+from streams.workspace import GoldenState, RecordState, intents_of, lock_golden, lock_records, save_records
 
 STAGE = "project"
 
@@ -35,13 +35,15 @@ class Project:
         duplicates = len(records) - len(events)
         orders = [(r, e) for r, e in events if e.system == steward.SYSTEM]
         reports = [(r, e) for r, e in events if e.system != steward.SYSTEM]
-        emitted = await self._report(conn, reports) if reports else []
-        return emitted + (await steward.apply(self.context, conn, orders) if orders else []), duplicates
+        with tracing.working(STAGE, (event.trace for _, event in events)):
+            emitted = await self._report(conn, reports) if reports else []
+            return emitted + (await steward.apply(self.context, conn, orders) if orders else []), duplicates
 
     async def _report(self, conn: Connection, events: Sequence[tuple[Record, Event]]) -> list[NewRecord]:
         """What systems reported: read it, link it, fold it, and account for it."""
-        readings = await self._read(conn, [event for _, event in events])
+        readings, ended = await self._read(conn, [event for _, event in events])
         decisions, same = await linking.link(conn, readings)
+        await save_records(conn, [state for state in ended.values() if not state.golden_id])
         into = await linking.merge(conn, same, readings)
         emitted = await self._fold(conn, readings, decisions, into)
         await outcomes.record_events(conn, events, {r.event.event_id: r.state.golden_id for r in readings})
@@ -58,24 +60,37 @@ class Project:
             del events[row["event_id"]]
         return list(events.values())
 
-    async def _read(self, conn: Connection, events: Sequence[Event]) -> list[Reading]:
+    async def _read(
+        self, conn: Connection, events: Sequence[Event]
+    ) -> tuple[list[Reading], dict[RecordId, RecordState]]:
+        """The events interpreted; and records that ended before they were seen, kept so that an older report of them,
+        should one come late, does not bring them to life."""
         mentioned = [e.record for e in events] + [(e.system, e.object, old) for e in events for old in e.merged]
         states = await lock_records(conn, mentioned)
         readings: list[Reading] = []
+        ended: dict[RecordId, RecordState] = {}
         for event in events:
             for one in expand(event):
                 reading = read(self.context.model, one, states.get(one.record))
-                if reading is not None and (one.op != "delete" or reading.state.golden_id):
-                    states[one.record] = reading.state
+                if reading is None:
+                    continue
+                states[one.record] = reading.state
+                if event.op == "delete" and not reading.state.golden_id:
+                    ended[one.record] = _end(reading)
+                else:
                     reading.state.keys = reading.keys
                     readings.append(reading)
-        return readings
+        return readings, ended
 
     async def _fold(
         self, conn: Connection, readings: list[Reading], decisions: list[IdentityEvent], into: dict[str, str]
     ) -> list[NewRecord]:
         touched = {r.state.golden_id for r in readings} | set(into) | set(into.values())
         goldens = await lock_golden(conn, touched)
+        for link in (d for d in decisions if d.golden_id in into):  # found and merged in this very batch
+            goldens.setdefault(link.golden_id, GoldenState(link.golden_id, link.entity))
+        cause = readings[-1].event.event_id if readings else ""
+        decisions = decisions + linking.merged(into, goldens, cause)
         intents = await intents_of(conn, [r.state.id for r in readings], sorted(touched))
         used: set[str] = set()
         for reading in readings:
@@ -85,8 +100,6 @@ class Project:
         if used:
             await conn.execute("delete from hub.intent where key = any($1)", sorted(used))
         emitted = await projecting.project_all(self.context, conn, readings, goldens, into)
-        cause = readings[-1].event.event_id if readings else ""
-        decisions = decisions + linking.merged(into, goldens, cause)
         return emitted + self._identity(decisions) + self._decisions(readings)
 
     def _identity(self, decisions: Sequence[IdentityEvent]) -> list[NewRecord]:
@@ -99,6 +112,13 @@ class Project:
             for r in readings
             if (datum := _unsaid(r))
         ]
+
+
+def _end(reading: Reading) -> RecordState:
+    state, event = reading.state, reading.event
+    state.claims = fold(state.claims, claims_of(reading.values, event.at, event.clock))
+    state.gone, state.last_event = True, event.event_id
+    return state
 
 
 def expand(event: Event) -> list[Event]:
@@ -121,9 +141,10 @@ def _absorb(reading: Reading, intents: dict[tuple[str, str], list], used: set[st
     at_record = intents.get((event.system, f"{event.object}/{event.external_id}"), [])
     at_golden = [i for i in intents.get((event.system, state.golden_id), []) if i.object == event.object]
     open_ = [i for i in (*at_record, *at_golden) if i.key not in used]
-    reading.decision = decision = decide(event, reading.values, state.view, open_)
+    reading.decision = decision = decide(event, reading.values, state.view, open_, reading.unheard)
+    metrics.count(metrics.NEAR_MISSES, event.system, by=decision.near_miss)
     state.view = decision.view | _invalid(reading)
-    state.claims = fold(state.claims, claims_of(decision.said, event.at, event.clock))
+    state.claims = fold(state.claims, claims_of(reading.said, event.at, event.clock))
     deleted = state.claims.get(DELETED)
     state.gone = bool(deleted and deleted.value) or (event.op == "delete" and DELETED not in decision.said)
     state.last_event = event.event_id
@@ -136,8 +157,10 @@ def _invalid(reading: Reading) -> dict[str, Held]:
 
 
 def _unsaid(reading: Reading) -> dict[str, object] | None:
-    unsaid = sorted(reading.values.keys() - reading.said.keys())
-    if not unsaid or reading.decision is None:
+    if reading.decision is None:
+        return None
+    unsaid = sorted(reading.values.keys() - reading.decision.said.keys())
+    if not unsaid:
         return None
     system, object_, external_id = reading.event.record
     echo = bool(reading.decision.echoed or reading.decision.intents or reading.event.intent)
@@ -152,6 +175,11 @@ async def _repoint(conn: Connection, into: dict[str, str]) -> None:
     for loser, lives in sorted(into.items()):
         await conn.execute("update hub.record set golden_id = $2 where golden_id = $1", loser, lives)
         await conn.execute(
-            "update hub.ledger set golden_id = $2 where golden_id = $1 and outcome is null", loser, lives
+            "update hub.ledger set golden_id = $2, version = 0 where golden_id = $1"
+            " and (outcome is null or outcome like 'held%' or outcome = 'parked')",
+            loser, lives,
+        )  # fmt: skip
+        await conn.execute(
+            "update hub.conflict set golden_id = $2 where golden_id = $1 and state = 'open'", loser, lives
         )
         await conn.execute("delete from hub.match_key where golden_id = $1", loser)

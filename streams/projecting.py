@@ -8,7 +8,7 @@ from hub import projection
 from hub.diff import diff
 from hub.model import Model
 from hub.projection import STEWARD, Projected, project
-from streams import conflicts, linking, outcomes
+from streams import conflicts, linking, metrics, outcomes
 from streams.context import Context
 from streams.log_postgres import Connection
 from streams.reading import Reading
@@ -30,7 +30,7 @@ async def project_all(
         by_golden.setdefault(reading.state.golden_id, []).append(reading)
     alive = sorted((by_golden.keys() | set(into.values())) - into.keys())
     sources = await records_of(conn, alive)
-    await linking.claim_keys(conn, sources)
+    await linking.claim_keys(conn, sources, context.model.entities)
     projected = {g: _project(context.model, g, sources.get(g, []), goldens) for g in alive}
     clashes = conflicts.find(by_golden, projected)
     bumped = [
@@ -40,6 +40,8 @@ async def project_all(
     for state in ended:
         state.version += 1
     await save_golden(conn, [goldens[g] for g in bumped] + ended)
+    for state in [goldens[g] for g in bumped] + ended:
+        metrics.count(metrics.GOLDEN, state.entity)
     emitted = await conflicts.store(context, conn, clashes, projected)
     await outcomes.open_rows(context.model, conn, by_golden, goldens, set(bumped), clashes)
     changed = [_event(context, goldens[g], by_golden.get(g, [])) for g in bumped]
@@ -98,6 +100,6 @@ def _event(context: Context, state: GoldenState, readings: Sequence[Reading]) ->
         "deleted": state.deleted,
         "merged_into": state.merged_into,
         "cause": last.event_id if last else "",
-        "trace": last.trace if last else None,
+        "trace": next((r.event.trace for r in reversed(readings) if r.event.trace), None),
     }
     return NewRecord(golden_topic(state.entity).name, state.golden_id.encode(), context.codec.encode("golden", datum))

@@ -5,34 +5,54 @@ from collections.abc import Sequence
 from streams.log_postgres import Connection
 from streams.preparing import Due
 
-LEASE_SECONDS = 120
+LEASE_SECONDS = 10.0
+
+# Rows that wait, as far as nobody is at work on them: to wait for their locks in any order would be a deadlock.
+HELD = (
+    "(select target, golden_id from hub.write where target = $1 and state = 'held' for update skip locked) h"
+    " where w.target = h.target and w.golden_id = h.golden_id and"
+)
+
+
+async def renew(conn: Connection, token: str) -> None:
+    """Say that the deliverer with this token lives; to be repeated well within LEASE_SECONDS."""
+    await conn.execute(
+        "insert into hub.lease values ($1, now() + make_interval(secs => $2))"
+        " on conflict (token) do update set alive_until = excluded.alive_until",
+        token, LEASE_SECONDS,
+    )  # fmt: skip
 
 
 async def lease(conn: Connection, target: str, token: str, limit: int) -> list[Due]:
-    """Take due rows for a while; rows that somebody else holds are passed over."""
+    """Take due rows; rows that another living deliverer holds are passed over."""
     rows = await conn.fetch(
-        "with due as (select target, golden_id from hub.write where target = $1 and state = 'due' and due_at <= now()"
-        " and (leased_until is null or leased_until < now()) order by due_at limit $2 for update skip locked)"
-        " update hub.write w set leased_until = now() + make_interval(secs => $4), lease = $3, attempts = attempts + 1"
+        "with due as (select target, golden_id from hub.write w where target = $1 and state = 'due' and due_at <= now()"
+        " and (lease is null or not exists (select from hub.lease l where l.token = w.lease and alive_until > now()))"
+        " order by due_at limit $2 for update skip locked)"
+        " update hub.write w set lease = $3, attempts = attempts + 1"
         " from due where w.target = due.target and w.golden_id = due.golden_id"
         " returning w.target, w.golden_id, w.entity, w.version, w.attempts, w.trace",
-        target, limit, token, LEASE_SECONDS,
+        target, limit, token,
     )  # fmt: skip
     return [Due(*row.values()) for row in rows]
+
+
+async def release(conn: Connection, token: str) -> None:
+    """Give back every row that is still leased under this token."""
+    await conn.execute("update hub.write set lease = null where lease = $1", token)
 
 
 async def release_waiting(conn: Connection, target: str) -> None:
     """Rows whose dependency exists in the target by now are due (their own receipt may have crossed its)."""
     await conn.execute(
-        "update hub.write w set state = 'due', due_at = now(), waits_for = null, attempts = 0"
-        " where w.target = $1 and w.state = 'held' and exists (select from hub.record r where r.system = $1"
-        " and r.golden_id = w.waits_for and not r.gone)",
+        f"update hub.write w set state = 'due', due_at = now(), waits_for = null, attempts = 0 from {HELD}"  # noqa: S608
+        " exists (select from hub.record r where r.system = $1 and r.golden_id = w.waits_for and not r.gone)",
         target,
     )
     await conn.execute(
-        "update hub.write w set state = 'due', due_at = now(), waits_for = null where w.target = $1 and w.state = 'held'"
-        " and w.waits_for like '%/%' and exists (select from hub.record r"
-        " where r.system || '/' || r.object || '/' || r.external_id = w.waits_for)",
+        f"update hub.write w set state = 'due', due_at = now(), waits_for = null from {HELD}"  # noqa: S608
+        " w.waits_for like '%/%' and exists (select from hub.record r where r.golden_id <> ''"
+        " and r.system || '/' || r.object || '/' || r.external_id = w.waits_for)",
         target,
     )
 

@@ -6,13 +6,11 @@ from typing import Any
 from hub.decide import Decision
 from hub.event import Event
 from hub.fold import DELETED
-from hub.identity import Key, keys
-from hub.mapping import Decoded, ObjectMap, decode, identifiers
+from hub.identity import Key, keys, own_keys
+from hub.mapping import Decoded, ObjectMap, decode, heard, identifiers
 from hub.model import Model
 from hub.values import Value
 from streams.workspace import RecordState
-
-INVALID = "invalid"
 
 
 @dataclass(slots=True)
@@ -29,9 +27,14 @@ class Reading:
     decision: Decision | None = None
 
     @property
+    def unheard(self) -> set[str]:
+        """Fields that are written to this system and never believed from it."""
+        return {f.name for f in self.mapping.fields if f.direction == "out"}
+
+    @property
     def said(self) -> dict[str, Value]:
-        """The fields that the system changed."""
-        return self.decision.said if self.decision else {}
+        """The fields that the system changed, of those that it is asked for."""
+        return heard(self.mapping, self.decision.said) if self.decision else {}
 
 
 def read(model: Model, event: Event, state: RecordState | None) -> Reading | None:
@@ -41,7 +44,7 @@ def read(model: Model, event: Event, state: RecordState | None) -> Reading | Non
         return None
     state = state or RecordState(event.record, mapping.entity.name)
     if event.op == "delete":
-        return Reading(event, mapping, state, {DELETED: True}, keys=state.keys)
+        return Reading(event, mapping, state, {DELETED: True}, keys=state.keys | own_keys(event.record))
     natives = event.fields()
     decoded = decode(mapping, natives)
     values = decoded.values
@@ -55,6 +58,7 @@ def _keys(
 ) -> frozenset[Key]:
     """The record's keys now: what the event tells, and what it leaves unknown as it was."""
     told = set(keys(mapping.entity, event.record, decoded.values, identifiers(mapping, natives)))
+    told |= own_keys(*((event.system, event.object, old) for old in event.merged))
     silent = {name for name in mapping.entity.match if name not in decoded.values}
     foreign_told = all(f.natives[0] in natives for f in mapping.fields if f.identifies)
     kept = {k for k in state.keys if k[0] in silent or (k[0] in ("golden", "record") and not foreign_told)}

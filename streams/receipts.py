@@ -14,7 +14,7 @@ from hub.mapping import decode
 from hub.receipt import Applied, Deferred, Held, Receipt, Refused, Unchanged
 from hub.values import Value
 from hub.write import Write
-from streams import alerts, outcomes
+from streams import alerts, metrics, outcomes, tracing
 from streams.backoff import backoff
 from streams.context import Context, emit, now, publish
 from streams.log_postgres import Connection
@@ -44,19 +44,53 @@ async def record(context: Context, lease: str, results: Results) -> None:
     """Record receipts of rows held under a lease, and what follows from each."""
     if not results:
         return
-    async with context.pool.acquire() as conn, conn.transaction():
+    with tracing.working("receipt", (w.trace for _, some in results for w, _ in some)):
+        for target, seconds in await _recorded(context, lease, results):
+            metrics.observe(metrics.JOURNEY_SECONDS, seconds, target)
+        await publish(context)
+
+
+async def _recorded(context: Context, lease: str, results: Results) -> list[tuple[str, float]]:
+    """Record in one transaction; for every event that this brought to its target: (target, seconds since it was seen)."""
+    async with metrics.tally(), context.pool.acquire() as conn, conn.transaction():
+        await _lock_rows(conn, [p for p, _ in results])
         emitted: list[NewRecord] = []
         pairs = [pair for _, some in results for pair in some]
+        arrived = await _arrived(conn, [p for p, some in results if any(isinstance(r, Applied) for _, r in some)])
         emitted += await _views(context, conn, pairs)
         emitted += [_receipt(context, w, r) for w, r in pairs]
-        emitted += [_captured(context, change) for w, r in pairs for change in _found(w, r)]
+        emitted += [_captured(context, change, w.trace) for w, r in pairs for change in _found(w, r)]
+        metrics.captured(change for w, r in pairs for change in _found(w, r))
         await _forget_intents(conn, pairs)
         if any(isinstance(r, Applied) for _, r in pairs):
             await _note_activity(conn, results[0][0].due.target)
         for prepared, some in results:
             await _finish(context, conn, lease, prepared, [r for _, r in some])
+        for write, receipt in pairs:
+            metrics.count(metrics.RECEIPTS, write.target, type(receipt).__name__.lower())
         await emit(context, conn, emitted)
-    await publish(context)
+    return arrived
+
+
+async def _lock_rows(conn: Connection, prepared: Sequence[Prepared]) -> None:
+    """Lock what this may change in the queue in the order in which the plan stage does, or the two wait for each other."""
+    await conn.execute(
+        "select from hub.write where target = $1 and (golden_id = any($2) or state = 'held' and waits_for = any($2))"
+        " order by golden_id for update",
+        prepared[0].due.target, [p.due.golden_id for p in prepared],
+    )  # fmt: skip
+
+
+async def _arrived(conn: Connection, prepared: Sequence[Prepared]) -> list[tuple[str, float]]:
+    if not prepared:
+        return []
+    rows = await conn.fetch(
+        "select l.target, e.observed_at from unnest($1::text[], $2::text[], $3::bigint[]) as p (target, golden_id, version)"
+        " join hub.ledger l on l.target = p.target and l.golden_id = p.golden_id and l.version <= p.version"
+        " and l.outcome is null join hub.event e using (event_id)",
+        [p.due.target for p in prepared], [p.due.golden_id for p in prepared], [p.version for p in prepared],
+    )  # fmt: skip
+    return [(row["target"], (now() - row["observed_at"]) / 1_000_000) for row in rows]
 
 
 async def _note_activity(conn: Connection, target: str) -> None:
@@ -122,8 +156,8 @@ def _found(write: Write, receipt: Receipt) -> list[Change]:
     return []
 
 
-def _captured(context: Context, change: Change) -> NewRecord:
-    captured = event.record(change, now())
+def _captured(context: Context, change: Change, trace: str | None) -> NewRecord:
+    captured = event.record(change, now(), trace=trace)
     topic = changes_topic(change.system, change.object).name
     return NewRecord(topic, change.external_id.encode(), context.codec.encode("event", captured.to_avro()))
 
@@ -190,7 +224,7 @@ async def _done(conn: Connection, lease: str, prepared: Prepared, outcome: str, 
 async def _release_row(conn: Connection, lease: str, prepared: Prepared) -> None:
     """A newer version came while this one was being written: it is due at once."""
     await conn.execute(
-        "update hub.write set leased_until = null, lease = null, due_at = now()"
+        "update hub.write set lease = null, due_at = now()"
         " where target = $1 and golden_id = $2 and lease = $3",
         prepared.due.target, prepared.due.golden_id, lease,
     )  # fmt: skip
@@ -207,7 +241,7 @@ async def _later(
         receipt.seconds if isinstance(receipt, Deferred) and receipt.seconds is not None else backoff(due.attempts)
     )
     await conn.execute(
-        "update hub.write set leased_until = null, lease = null, due_at = now() + make_interval(secs => $4), reason = $5"
+        "update hub.write set lease = null, due_at = now() + make_interval(secs => $4), reason = $5"
         " where target = $1 and golden_id = $2 and lease = $3",
         due.target, due.golden_id, lease, float(seconds), receipt.reason[:500],
     )  # fmt: skip
@@ -217,7 +251,7 @@ async def _hold(conn: Connection, lease: str, prepared: Prepared, waits_for: str
     due = prepared.due
     await outcomes.settle(conn, due.target, due.golden_id, prepared.version, "held", f"waits for {waits_for}")
     await conn.execute(
-        "update hub.write set leased_until = null, lease = null, waits_for = $5,"
+        "update hub.write set lease = null, waits_for = $5,"
         " state = case when version > $4 then 'due' else 'held' end"
         " where target = $1 and golden_id = $2 and lease = $3",
         due.target, due.golden_id, lease, prepared.version, waits_for,
@@ -230,7 +264,7 @@ async def _park(context: Context, conn: Connection, lease: str, prepared: Prepar
     log.warning("refused", target=due.target, golden_id=due.golden_id, code=receipt.code, reason=receipt.reason[:200])
     await outcomes.settle(conn, due.target, due.golden_id, prepared.version, "parked", receipt.reason)
     await conn.execute(
-        "update hub.write set leased_until = null, lease = null, reason = $5, code = $6,"
+        "update hub.write set lease = null, reason = $5, code = $6,"
         " state = case when version > $4 then 'due' else 'parked' end"
         " where target = $1 and golden_id = $2 and lease = $3",
         due.target, due.golden_id, lease, prepared.version, receipt.reason[:2_000], receipt.code,

@@ -5,6 +5,7 @@ of an event were the hub's own) are read from their topics and used again, so a 
 gives the same golden records. Live processing goes on meanwhile; the comparison waits for it only at the very end.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,15 +17,16 @@ from hub.decide import strip
 from hub.event import Event, from_avro
 from hub.fold import DELETED, Claim, claims_of
 from hub.identity import RecordId
+from hub.mapping import heard
 from hub.projection import project
 from streams import steward
-from streams.context import Context
+from streams.context import Context, publish
 from streams.ledger import change_topics
 from streams.log_postgres import Connection
 from streams.project import STAGE, expand
 from streams.reading import read
 from streams.records import Record
-from streams.topics import DECISIONS, IDENTITY
+from streams.topics import DEADLETTERS, DECISIONS, IDENTITY
 from streams.workspace import RecordState
 
 Progress = Callable[[int, int], None]
@@ -58,6 +60,7 @@ class Shadow:
     homes: dict[RecordId, str] = field(default_factory=dict)
     merged: dict[str, str | None] = field(default_factory=dict)
     unsaid: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    parked: set[tuple[str, int, int]] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
     done: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -70,6 +73,7 @@ async def replay(context: Context, swap: bool = False, progress: Progress = lamb
         rows = await conn.fetch(
             "select topic, partition, next_offset from hub.position where stage = $1 order by 2, 3 for update", STAGE
         )
+        await _publish_all(context)
         await _catch_up(context, shadow, {(r[0], r[1]): r[2] for r in rows}, progress)
         rebuilt = Rebuilt(events=len(shadow.seen))
         golden = _project(context, shadow)
@@ -80,6 +84,13 @@ async def replay(context: Context, swap: bool = False, progress: Progress = lamb
             await _swap(conn)
             rebuilt.swapped = True
     return rebuilt
+
+
+async def _publish_all(context: Context) -> None:
+    """The last decisions may still be in the outbox."""
+    while await context.pool.fetchval("select exists (select from hub.outbox)"):
+        if not await publish(context):
+            await asyncio.sleep(0.05)  # another worker is at it
 
 
 async def _positions(context: Context) -> dict[tuple[str, int], int]:
@@ -94,6 +105,8 @@ async def _catch_up(context: Context, shadow: Shadow, upto: dict[tuple[str, int]
     for (topic, partition), end in sorted(upto.items()):
         if topic in topics:
             async for record in _records(context, shadow, topic, partition, end):
+                if (topic, partition, record.offset) in shadow.parked:
+                    continue
                 _apply(context, shadow, from_avro(context.codec.decode(record.value)[1]))
                 if len(shadow.seen) % 1000 == 0:
                     progress(len(shadow.seen), total)
@@ -101,11 +114,17 @@ async def _catch_up(context: Context, shadow: Shadow, upto: dict[tuple[str, int]
 
 
 async def _read_decisions(context: Context, shadow: Shadow) -> None:
-    for (topic, partition), end in sorted((await context.log.ends([IDENTITY.name, DECISIONS.name])).items()):
+    """What was decided, and which records were set aside."""
+    ends = await context.log.ends([IDENTITY.name, DECISIONS.name, DEADLETTERS.name])
+    for (topic, partition), end in sorted(ends.items()):
         async for record in _records(context, shadow, topic, partition, end):
             name, datum = context.codec.decode(record.value)
             if name == "decision":
                 shadow.unsaid[datum["event_id"], datum["external_id"]] = frozenset(datum["unsaid"])
+            elif name == "deadletter":
+                shadow.parked |= (
+                    {(datum["topic"], datum["partition"], datum["offset"])} if datum["stage"] == STAGE else set()
+                )
             elif datum["kind"] == "link":
                 shadow.homes.setdefault((datum["system"], datum["object"], datum["external_id"]), datum["golden_id"])
             else:
@@ -143,7 +162,8 @@ def _apply(context: Context, shadow: Shadow, event: Event) -> None:
         state = shadow.records[one.record] = reading.state
         state.home = state.golden_id = home
         unsaid = shadow.unsaid.get((one.event_id, one.external_id), frozenset())
-        said = {name: strip(value) for name, value in reading.values.items() if name not in unsaid}
+        values = heard(reading.mapping, reading.values)
+        said = {name: strip(value) for name, value in values.items() if name not in unsaid}
         state.claims = fold.fold(state.claims, claims_of(said, one.at, one.clock))
         deleted = state.claims.get(DELETED)
         state.gone = bool(deleted and deleted.value)

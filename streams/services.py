@@ -9,14 +9,14 @@ import mode
 import structlog
 
 from hub.change import Change
-from streams import capture, deliver, steward
+from streams import capture, deliver, metrics, steward
 from streams.capture import Capture, to_records
 from streams.context import Context, publish
 from streams.deliver import Deliverer
 from streams.faults import INFRASTRUCTURE
 from streams.log import PostgresLog
+from streams.log_maintenance import maintain
 from streams.plan import WAKE
-from streams.topics import golden_topic
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +88,16 @@ async def _listen(context: Context, wakes: Sequence[asyncio.Event]) -> None:
             await asyncio.sleep(1.0)
 
 
+def gate(context: Context) -> Loop:
+    """Let writes begin once every system was read."""
+    return Loop("gate", lambda: _open_gate(context))
+
+
+async def _open_gate(context: Context) -> None:
+    await capture.open_gate(context)
+    await asyncio.Event().wait()
+
+
 def upkeep(context: Context) -> Loop:
     """Expire pins, empty the outbox after a crash, forget old intents, compact the PostgreSQL log."""
     return Loop("upkeep", lambda: _upkeep(context))
@@ -110,8 +120,7 @@ async def _upkeep(context: Context) -> None:
 async def _sweep(context: Context) -> None:
     await context.pool.execute("delete from hub.intent where at < now() - interval '1 day'")
     if isinstance(context.log, PostgresLog):
-        for entity in context.model.entities:
-            await context.log.compact(golden_topic(entity).name)
+        await maintain(context.pool)
 
 
 async def expire_pins(context: Context) -> int:
@@ -135,6 +144,7 @@ async def order(context: Context, decisions: Sequence[tuple[str, dict[str, objec
     stamped = [Change(c.system, c.object, c.external_id, c.fields, at=_micros(), channel=c.channel) for c in changes]
     if stamped:
         await context.log.append(await to_records(context, stamped))
+        metrics.captured(stamped)
 
 
 def _micros() -> int:

@@ -7,6 +7,7 @@ batches come again, and handlers must bear that.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Any
 
+from streams import metrics
 from streams.records import Batch
 
 Handler = Callable[[list[Batch]], Awaitable[None]]
@@ -55,7 +57,10 @@ class Health:
 
 @dataclass(slots=True, eq=False)
 class Stage:
-    """One consumer group and its handler; outlives the Faust app that runs it. Bounds are records in memory."""
+    """One consumer group and its handler; outlives the Faust app that runs it. Bounds are records in memory.
+
+    busy_since   when the handler was called that has not returned yet, in seconds of time.monotonic()
+    """
 
     name: str
     log_url: str
@@ -65,6 +70,7 @@ class Stage:
     waiting_records: int = WAITING_RECORDS
     health: Health = field(default_factory=Health)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    busy_since: float | None = None
     _queue: Any = None
     _handling: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -89,11 +95,12 @@ class Stage:
         self._queue = queue
 
     def room(self) -> int:
-        """How many more records may be fetched now; at most zero means none."""
+        """How many more records may be fetched at once now; at most zero means none."""
         waiting = self._waiting()
         if sum(message.serialized_value_size for message in waiting) >= WAITING_BYTES:
             return 0
-        return self.waiting_records - sum(len(message.value.records) for message in waiting)
+        room = self.waiting_records - sum(len(message.value.records) for message in waiting)
+        return min(room, self.call_records)  # so that no batch is larger than a call
 
     async def wait_for_room(self, seconds: float) -> None:
         """Return when batches have left the queue, or after `seconds`."""
@@ -101,8 +108,11 @@ class Stage:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._moved.wait(), seconds)
 
-    def take(self, first: Any, is_current: Callable[[Any], bool]) -> list[Batch]:
-        """The first message and what is ready behind it, within the bounds of one call; one batch per partition."""
+    def take(self, first: Any) -> list[Batch]:
+        """The first message and what is ready behind it, within the bounds of one call; one batch per partition.
+
+        Messages of another generation are dropped: they were fetched for an assignment that is over, and come again.
+        """
         messages, records, size = [first], len(first.value.records), first.serialized_value_size
         for message in self._waiting():
             records += len(message.value.records)
@@ -110,7 +120,7 @@ class Stage:
             if records > self.call_records or size > CALL_BYTES:
                 break
             self._queue.get_nowait()
-            if is_current(message):
+            if message.generation_id == first.generation_id:
                 messages.append(message)
         self._moved.set()
         return _merged(message.value for message in messages)
@@ -140,12 +150,17 @@ class Stage:
         self._give_up.clear()
 
     async def _attempt(self, batches: list[Batch]) -> bool:
+        self.busy_since = time.monotonic()
+        metrics.count(metrics.ATTEMPTS, self.name, metrics.HUB)
         try:
             await self.handler(batches)
         except Exception as error:
+            metrics.failed(self.name, metrics.HUB, error)
             _log.warning("stage %s: %s: %s; the same batch will be tried again", self.name, type(error).__name__, error)
             self.health.failed(error)
             return False
+        finally:
+            self.busy_since = None
         self.health.succeeded(self._handling)
         return True
 

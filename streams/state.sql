@@ -113,8 +113,7 @@ create table if not exists hub.write (
     version bigint not null,
     state text not null default 'due',           -- due, held, parked
     due_at timestamptz not null default now(),
-    leased_until timestamptz,
-    lease text,
+    lease text,                                  -- token of the deliverer at work on it, valid while that one lives
     attempts int not null default 0,
     waits_for text,
     reason text not null default '',
@@ -124,6 +123,12 @@ create table if not exists hub.write (
 );
 create index if not exists write_due on hub.write (target, due_at) where state = 'due';
 create index if not exists write_waits on hub.write (target, waits_for) where state = 'held';
+
+-- Deliverers that live; a token that is not renewed for some seconds has died, and its rows are anybody's again.
+create table if not exists hub.lease (
+    token text primary key,
+    alive_until timestamptz not null
+);
 
 create table if not exists hub.intent (
     key text primary key,

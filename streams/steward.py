@@ -54,11 +54,12 @@ async def _alive(conn: Connection, golden_id: str) -> str | None:
 
 
 async def _pin(context: Context, conn: Connection, event: Event, golden_id: str, touched: set[str]) -> list[NewRecord]:
+    """The pin is a claim of the golden id that it was given to, so that it goes along in merges, and back."""
     said = event.fields()
-    id_ = (SYSTEM, OBJECT, golden_id)
+    id_ = (SYSTEM, OBJECT, event.external_id)
     entity = await conn.fetchval("select entity from hub.golden where golden_id = $1", golden_id)
     states = await lock_records(conn, [id_])
-    state = states.get(id_) or RecordState(id_, entity, golden_id, golden_id)
+    state = states.get(id_) or RecordState(id_, entity, golden_id, event.external_id)
     value: dict[str, Any] | None = None
     if said["action"] == "pin":
         value = {name: said.get(name) for name in PIN}
@@ -81,15 +82,21 @@ async def _keep(context: Context, conn: Connection, event: Event, golden_id: str
 async def _unmerge(
     context: Context, conn: Connection, event: Event, golden_id: str, touched: set[str]
 ) -> list[NewRecord]:
-    """Give the records that came in by merges back to the golden ids they were first linked to."""
+    """Give the records and pins that came in by merges back to the golden ids they first belonged to."""
     homes = await conn.fetch(
         "select distinct home from hub.record where golden_id = $1 and home <> $1 and system <> $2", golden_id, SYSTEM
     )
     back = [row["home"] for row in homes]
     await conn.execute(
-        "update hub.record set golden_id = home where golden_id = $1 and system <> $2", golden_id, SYSTEM
-    )
+        "update hub.record set golden_id = home where golden_id = $1 and (home = any($2) or system <> $3)",
+        golden_id, back, SYSTEM,
+    )  # fmt: skip
     await conn.execute("update hub.golden set merged_into = null where golden_id = any($1)", back)
+    await conn.execute(
+        "update hub.conflict c set golden_id = r.golden_id from hub.record r where c.golden_id = $1 and c.state = 'open'"
+        " and (r.system, r.object, r.external_id) = (c.system, c.object, c.external_id)",
+        golden_id,
+    )
     pairs = [(a, b) for a in (golden_id, *back) for b in (golden_id, *back) if a < b]
     await conn.executemany("insert into hub.apart values ($1, $2) on conflict do nothing", pairs)
     touched.update(back, [golden_id])

@@ -237,12 +237,13 @@ def expected(world: World, edits: Iterable[Edit] = (), crm_read_at: datetime | N
     for record in found:
         record.at = crm_read_at if crm_read_at and record.key[0] == "crm" else record.at
     for record in [*found, *changes]:
+        first = record.key not in seen  # what is empty at first sight was not emptied: it says nothing
         seen[record.key] = None
         values = read(record)
         for key in _keys(record, values):
             union.join(record.key, key)
         for name, value in values.items():
-            if (*record.key[:2], name) not in ONLY_TOLD:
+            if (*record.key[:2], name) not in ONLY_TOLD and not (first and value is None):
                 claims[record.key, name].append(Claim(record.key, value, record.at))
     for edit in edits:
         key = (edit.system, edit.object, edit.id)
@@ -286,6 +287,12 @@ def _decide(thing: Thing, claims: dict[tuple[Key, str], list[Claim]], deleted: s
         )
         if values:
             thing.values[name] = [value for at, value in enumerate(values) if value not in values[:at]]
+    if (
+        thing.entity == "contact"
+        and thing.one("lifecycle") is None
+        and all(key[0] != "hubspot" for key in thing.records)
+    ):
+        thing.values["lifecycle"] = [None, "lead"]  # what HubSpot gives a new contact of which it is told nothing
 
 
 def _winners(rule: str | tuple[str, ...], name: str, said: list[Claim], winners: dict[str, list[Claim]]) -> list[Claim]:

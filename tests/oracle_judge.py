@@ -1,7 +1,7 @@
 """Holds what the systems contain in the end against what the oracle expects, record by record and field by field."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,8 +38,11 @@ def judge(things: Sequence[Thing], after: World) -> list[str]:
     for record in records(after):
         if account := accounts.get((MAPS[record.key[:2]][0], record.key[0])):
             account.found[record.key] = read(record)
-    problems = [problem for account in accounts.values() for problem in _match(account, things)]
-    home = {key: thing.name for account in accounts.values() for key, thing in account.things.items()}
+    problems: list[str] = []
+    home: dict[Key, Key] = {}
+    for account in accounts.values():  # parents first: what is new is also known by what it refers to
+        problems += _match(account, things, home)
+        home |= {key: thing.name for key, thing in account.things.items()}
     for account in accounts.values():
         problems += [
             problem for key, thing in account.things.items() for problem in _compare(account, key, thing, home)
@@ -47,7 +50,7 @@ def judge(things: Sequence[Thing], after: World) -> list[str]:
     return problems
 
 
-def _match(account: Account, things: Sequence[Thing]) -> Iterator[str]:
+def _match(account: Account, things: Sequence[Thing], home: dict[Key, Key]) -> Iterator[str]:
     """Find each thing's records: those it had, else a new one that looks like it. Each is used once."""
     new, lacking = dict(account.found), []
     for thing in (thing for thing in things if thing.entity == account.entity):
@@ -57,22 +60,26 @@ def _match(account: Account, things: Sequence[Thing]) -> Iterator[str]:
             yield from (f"{thing.name} was deleted, but {key} is still there" for key in theirs)
         elif not theirs and _belongs(account.system, thing):
             lacking.append(thing)
-    yield from _match_new(account, lacking, new)
+    yield from _match_new(account, lacking, new, home)
 
 
-def _match_new(account: Account, lacking: list[Thing], new: dict[Key, dict[str, Any]]) -> Iterator[str]:
-    held = {_email(thing) for thing in account.things.values()} - {""}
+def _match_new(
+    account: Account, lacking: list[Thing], new: dict[Key, dict[str, Any]], home: dict[Key, Key]
+) -> Iterator[str]:
+    held = {_email(thing) for thing in account.things.values()}
+    there = {name for key, name in home.items() if key[0] == account.system}
     looks: dict[Any, list[Key]] = defaultdict(list)
     for key, values in new.items():
-        looks[_look(account.entity, values.get)].append(key)
+        looks[_look(account.entity, values, home)].append(key)
     for thing in lacking:
-        alike = looks[_look(account.entity, thing.one)]
+        alike = looks[_look(account.entity, {name: thing.one(name) for name in thing.values}, {})]
         if alike:
-            best = min(alike, key=lambda key: len(_differences(account, key, thing)))
+            best = min(alike, key=lambda key: len(_differences(account, key, thing, home)))
             alike.remove(best)
             account.things[best] = thing
             held.add(_email(thing))
-        elif account.system == "crm" or _email(thing) not in held:  # elsewhere, nobody shares an address
+        elif _refers_to(thing) <= there and (account.system == "crm" or _email(thing) not in held - {""}):
+            # In HubSpot and Mailchimp nobody shares an address, and what belongs to somebody who is not there waits.
             yield f"{account.system} lacks {thing.name}: {thing.values}"
     yield from (f"nothing asks for {key}: {new[key]}" for keys in looks.values() for key in keys)
 
@@ -92,15 +99,22 @@ def _belongs(system: str, thing: Thing) -> bool:
     return system != "mailchimp" or (thing.one("consent") == "in" and bool(_email(thing)))
 
 
+def _refers_to(thing: Thing) -> set[Key]:
+    return {thing.one(name) for name, kind in TYPES[thing.entity].items() if kind == "ref" and thing.one(name)}
+
+
 def _email(thing: Thing) -> str:
     return thing.one("email") or "" if thing.entity == "contact" else ""
 
 
-def _look(entity: str, of: Callable[[str], Any]) -> Any:
-    """By what a new record is recognised."""
+def _look(entity: str, values: dict[str, Any], home: dict[Key, Key]) -> Any:
+    """By what a new record is recognised; a reference by what `home` says that it refers to."""
     if entity == "contact":
-        return of("email") or (of("first_name"), of("last_name"), of("phone"))
-    return (of("kind"), of("occurred_at")) if entity == "engagement" else of("name")
+        return values.get("email") or tuple(values.get(name) for name in ("first_name", "last_name", "phone"))
+    if entity == "engagement":
+        whom = values.get("contact")
+        return (values.get("kind"), values.get("occurred_at"), home.get(whom, whom) if whom else None)
+    return values.get("name")
 
 
 def _compare(account: Account, key: Key, thing: Thing, home: dict[Key, Key]) -> Iterator[str]:
@@ -115,16 +129,16 @@ def _compare(account: Account, key: Key, thing: Thing, home: dict[Key, Key]) -> 
         yield f"{key} has {name} {held.get(name)!r}, not {thing.values.get(name)!r}"
 
 
-def _differences(account: Account, key: Key, thing: Thing, home: dict[Key, Key] | None = None) -> list[str]:
-    """The fields in which a record is not as it should be; references only where it is known what is referred to."""
+def _differences(account: Account, key: Key, thing: Thing, home: dict[Key, Key]) -> list[str]:
+    """The fields in which a record is not as it should be."""
     wrong = []
     for name in MAPS[key[:2]][1]:
         kind, held = TYPES[thing.entity][name], account.found[key].get(name)
-        if kind == "ref" and home is not None:
+        if kind == "ref":
             held = home.get(held, held) if held else None
         if kind == "consent":
             held = held[0] if held else None
-        if (kind != "ref" or home is not None) and loose(held) not in map(loose, thing.values.get(name, [None])):
+        if loose(held) not in map(loose, thing.values.get(name, [None])):
             wrong.append(name)
     return wrong
 

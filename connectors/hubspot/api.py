@@ -47,7 +47,12 @@ def _remaining(headers: Mapping[str, str]) -> tuple[int, float] | None:
     return int(left), int(window) / 1000
 
 
-VENDOR = Vendor(reason=words, remaining=_remaining)
+def _wait(answer: Answer) -> float:
+    """Seconds to wait after a 429, by the limit it names: a day's calls being used up passes at midnight only."""
+    return 900.0 if b'"DAILY"' in answer.body else 1.0
+
+
+VENDOR = Vendor(reason=words, wait=_wait, remaining=_remaining)
 
 
 class Api:

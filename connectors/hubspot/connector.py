@@ -170,12 +170,12 @@ def _credentials(system: str, settings: Mapping[str, Any], budget: Budget) -> Cr
 def _refresher(
     system: str, base_url: str, form: Mapping[str, str], budget: Budget
 ) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """Exchanges the refresh token; HubSpot does not rotate it. Source: the SDK's oauth tokens_api."""
+    """Exchanges the refresh token; HubSpot does not rotate it."""
 
     async def fetch() -> dict[str, Any]:
         http = Http(system, base_url, None, budget, VENDOR)
         try:
-            answer = await http.call("POST", "/oauth/v1/token", data={"grant_type": "refresh_token", **form})
+            answer = await http.call("POST", "/oauth/v3/token", data={"grant_type": "refresh_token", **form})
         except Refusal as refusal:
             raise AuthError(f"{system} refused the refresh token ({refusal.answer.status})") from None
         finally:

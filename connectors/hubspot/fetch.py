@@ -26,7 +26,24 @@ async def _fetch(reader: Reader, object_: str, notices: Sequence[Notice]) -> lis
     missing = [i for i in reading.missing if i in deleted]
     archived = await reader.archived(object_, missing, "webhook")
     gone = [archived.get(i) or _gone(reader.system, object_, i, deleted[i]) for i in missing]
-    return [*[_restored(change, restored.get(change.external_id, 0)) for change in reading.changes()], *gone]
+    known = [_restored(change, restored.get(change.external_id, 0)) for change in reading.changes()]
+    told = {old for change in known for old in change.merged}
+    merges = [_merge(n) for n in notices if n.kind == "merge" and not _merged(n) <= told]
+    return [*merges, *known, *gone]
+
+
+def _merged(notice: Notice) -> set[str]:
+    """The ids that a merge made into another."""
+    ids = [notice.data.get("primaryObjectId"), *(notice.data.get("mergedObjectIds") or [])]
+    return {str(i) for i in ids if i} - {notice.external_id}
+
+
+def _merge(notice: Notice) -> Change:
+    """A merge as the webhook told it, where the record does not tell it (yet)."""
+    merged = tuple(sorted(_merged(notice)))
+    return Change(
+        notice.system, notice.object, notice.external_id, op="merge", at=notice.at, channel="webhook", merged=merged
+    )
 
 
 def _latest(notices: Sequence[Notice], kinds: Sequence[str]) -> dict[str, int]:

@@ -10,7 +10,8 @@ from hub.change import Change
 from hub.mapping import ObjectMap
 from hub.values import micros
 
-MERGED = "hs_merged_object_ids"
+# The first for every object; the second for contacts, which were merged long before the others: "id:millis;...".
+MERGED = ("hs_merged_object_ids", "hs_calculated_merged_vids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Layout:
     @property
     def asked(self) -> tuple[str, ...]:
         """The properties to ask for: the mapped ones, and what tells a merge."""
-        return (*self.properties, MERGED)
+        return (*self.properties, *MERGED)
 
 
 def layout(mapping: ObjectMap) -> Layout:
@@ -66,8 +67,21 @@ class Reader:
         records = await self._api.read(object_, asked, self.layouts[object_].asked) if asked else []
         found = await self.flatten(object_, records, channel)
         moved = {old: change.external_id for changes in found.values() for change in changes for old in change.merged}
-        missing = tuple(i for i in asked if i not in found and i not in moved)
+        lost = [i for i in asked if i not in found and i not in moved]
+        if lost and found.keys() - set(asked) - set(moved.values()):
+            moved |= await self._traced(object_, lost, found)
+        missing = tuple(i for i in lost if i not in moved)
         return Reading(found, {old: new for old, new in moved.items() if old in asked}, missing)
+
+    async def _traced(self, object_: str, lost: Sequence[str], found: dict[str, tuple[Change, ...]]) -> dict[str, str]:
+        """Lost id -> the record it was answered as, where that does not tell its merges itself; put into `found`."""
+        moved: dict[str, str] = {}
+        for id_ in lost:
+            for record in await self._api.read(object_, [id_], []):
+                moved[id_] = new = str(record["id"])
+                if new in found:
+                    found[new] = (_merge(found[new][-1], (id_,), record), *found[new])
+        return moved
 
     async def flatten(self, object_: str, records: Sequence[Json], channel: str) -> dict[str, tuple[Change, ...]]:
         """Records that were read with the layout's properties, completed by their associations."""
@@ -99,9 +113,7 @@ class Reader:
         merged = _merged(record)
         if not merged:
             return (state,)
-        # Dated by the creation, which no later edit moves: reading the record again gives the same merge event.
-        since = micros(record["createdAt"])
-        return replace(state, fields={}, op="merge", version=None, at=since, merged=merged), state
+        return _merge(state, merged, record), state
 
     def natives(self, object_: str, record: Json, links: Mapping[str, list[str]]) -> dict[str, Any]:
         """The native fields of one record; a property that the answer leaves out stays unknown."""
@@ -115,7 +127,13 @@ def order(record: Json) -> int:
     return micros(record["updatedAt"])
 
 
+def _merge(state: Change, merged: tuple[str, ...], record: Json) -> Change:
+    """The merge that made a record, dated by its creation, which no later edit moves: read again it is the same event."""
+    return replace(state, fields={}, op="merge", version=None, at=micros(record["createdAt"]), merged=merged)
+
+
 def _merged(record: Json) -> tuple[str, ...]:
     """Ids that were merged into the record. A merge makes a new record; formerly it kept one of the two."""
-    ids = str((record.get("properties") or {}).get(MERGED) or "").split(";")
-    return tuple(sorted({i.strip() for i in ids if i.strip()} - {str(record["id"])}))
+    told = [str((record.get("properties") or {}).get(name) or "") for name in MERGED]
+    ids = {part.partition(":")[0].strip() for text in told for part in text.split(";")}
+    return tuple(sorted(ids - {"", str(record["id"])}))

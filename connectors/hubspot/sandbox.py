@@ -8,8 +8,8 @@
   (`[{"id", "email", "firstName", "lastName"}]`), `token` and `tokens` (`{token: {"scopes", "expiresAt"}}`),
   `refreshTokens`, `limits` (`{"perTenSeconds", "searchPerSecond", "daily"}`), `subscriptions` and `app`, which is any of
   Options (`clientSecret`, `indexLagSeconds`, ...).
-- POST `/_sandbox/edit`: `{"object", "id", "properties"}`, or with `"action"`: `create`, `archive`, `erase`, `merge` (`into`),
-  `associate` and `dissociate` (`to`: `[type, id]`).
+- POST `/_sandbox/edit`: `{"object", "id", "properties"}` (also `hs_email_optout`, which only a contact can change), or
+  with `"action"`: `create`, `archive`, `erase`, `merge` (`into`), `associate` and `dissociate` (`to`: `[type, id]`).
 
 Sources and deviations are in NOTES.md.
 """

@@ -213,7 +213,10 @@ def _edit(account: Account, body: dict[str, Any]) -> Any:
     record = records.get(kind, str(body["id"]))
     match action:
         case "update":
-            records.update(record, check_values(records, kind, body["properties"], record, set()), person)
+            given = dict(body["properties"])
+            # Only a contact's own click opts out; the API refuses to write it.
+            own = {"hs_email_optout": as_text(given.pop("hs_email_optout"))} if "hs_email_optout" in given else {}
+            records.update(record, check_values(records, kind, given, record, set()) | own, person)
         case "archive":
             relations.detach(record)
             records.archive(record, person)

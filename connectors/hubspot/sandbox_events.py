@@ -66,7 +66,7 @@ class Webhooks:
     """An app's subscriptions and their delivery.
 
     As long as nobody says what the app is subscribed to, it is subscribed to every classic event, and to changes of
-    every property that a client can write.
+    every property that HubSpot does not calculate.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Webhooks:
 
     def _imply(self, kind: ObjectType, classic: str | None, property_name: str | None) -> list[tuple[int, str]]:
         definition = self._definitions[kind.type_id].get(property_name or "")
-        if classic is None or (property_name and (definition is None or definition.read_only)):
+        if classic is None or (property_name and (definition is None or definition.calculated)):
             return []
         key = classic, property_name
         if key not in self._implied:

@@ -56,6 +56,16 @@ class PropertyInput(msgspec.Struct, rename="camel"):
     display_order: int = -1
 
 
+class _PropertyUpdate(msgspec.Struct, rename="camel"):
+    label: str | None = None
+    description: str | None = None
+    group_name: str | None = None
+    options: list[_Option] | None = None
+    hidden: bool | None = None
+    form_field: bool | None = None
+    display_order: int | None = None
+
+
 class _PropertyBatch(msgspec.Struct):
     inputs: list[PropertyInput]
 
@@ -104,7 +114,9 @@ def add_routes(router: Router) -> None:
     router.add("GET", f"{PROPERTIES}/groups", list_groups, read)
     router.add("POST", f"{PROPERTIES}/groups", make_group, write)
     router.add("GET", f"{PROPERTIES}/{{name}}", read_property, read)
+    router.add("PATCH", f"{PROPERTIES}/{{name}}", update_property, write)
     router.add("DELETE", f"{PROPERTIES}/{{name}}", archive_property, write)
+    router.add("POST", f"{PROPERTIES}/batch/archive", archive_properties, write)
     router.add("GET", PIPELINES, list_pipelines, read)
     router.add("POST", PIPELINES, make_pipeline, write)
     router.add("GET", f"{PIPELINES}/{{id}}", read_pipeline, read)
@@ -204,13 +216,38 @@ def add_property(account: Account, kind: ObjectType, given: PropertyInput) -> Pr
     return made
 
 
+def update_property(context: Context) -> Reply:
+    """PATCH: another label, description, group, options or place."""
+    found, given = _own(context, context.path["name"]), context.read(_PropertyUpdate)
+    if given.group_name is not None and given.group_name not in _groups(context.account, context.kind()):
+        raise invalid(f"group {given.group_name} does not exist", groupName=[given.group_name])
+    for field, value in msgspec.to_builtins(given).items():
+        name = {"groupName": "group", "formField": "form_field", "displayOrder": "display_order"}.get(field, field)
+        if value is not None:
+            setattr(found, name, value)
+    found.values = frozenset(option["value"] for option in found.options)
+    return 200, found.to_json()
+
+
 def archive_property(context: Context) -> Reply:
     """DELETE: to the archive; HubSpot's own cannot go there."""
-    found = _get(context, context.path["name"])
-    if found.hubspot_defined:
-        raise invalid(f"{found.name} is a HubSpot defined property and cannot be archived", name=[found.name])
-    found.archived_at = iso(context.account.now())
+    _own(context, context.path["name"]).archived_at = iso(context.account.now())
     return 204, None
+
+
+def archive_properties(context: Context) -> Reply:
+    """POST batch/archive: several of them to the archive."""
+    for found in [_own(context, item.name) for item in context.read(_NameBatch).inputs]:
+        found.archived_at = iso(context.account.now())
+    return 204, None
+
+
+def _own(context: Context, name: str) -> Property:
+    """A property of the account's own; ApiError 400 for one of HubSpot's."""
+    found = _get(context, name)
+    if found.hubspot_defined:
+        raise invalid(f"{name} is a HubSpot defined property and cannot be changed", name=[name])
+    return found
 
 
 def _groups(account: Account, kind: ObjectType) -> dict[str, dict[str, Any]]:

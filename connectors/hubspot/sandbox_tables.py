@@ -94,7 +94,7 @@ numemployees|Number of Employees|enumeration|select||1-5:1-5,5-25:5-25,25-50:25-
 500-1000:500-1000,1000+:1000+
 lifecyclestage|Lifecycle Stage|enumeration|radio||@lifecycle
 hs_lead_status|Lead Status|enumeration|radio||@lead
-hs_email_optout|Unsubscribed from all email|bool|booleancheckbox||@bool
+hs_email_optout|Unsubscribed from all email|bool|booleancheckbox|r|@bool
 hs_email_domain|Email Domain|string|text|rc
 hs_additional_emails|Additional email addresses|enumeration|checkbox|ro
 hs_marketable_status|Marketing contact status|enumeration|select|ro

@@ -69,12 +69,14 @@ class Vendor:
 
     reason      parsed body of a refusal -> (what it says, its code or "")
     throttled   whether an answer means "too fast" although its status does not say so
+    wait        seconds to pause after "too fast" where no header says
     remaining   headers -> (calls left, seconds of the window they count for), where the vendor tells
     headers     sent with every call
     """
 
     reason: Callable[[Any], tuple[str, str]] = lambda body: (str(body)[:MAX_REASON], "")
     throttled: Callable[[Answer], bool] = lambda answer: False
+    wait: Callable[[Answer], float] = lambda answer: 1.0
     remaining: Callable[[Mapping[str, str]], tuple[int, float] | None] = lambda headers: None
     headers: Mapping[str, str] | None = None
 
@@ -177,7 +179,8 @@ class Http:
         if throttled or answer.status in PASSING or answer.status >= 500:
             after = retry_after(answer.headers)
             if throttled:
-                budget.pause(1.0 if after is None else after)
+                after = self.vendor.wait(answer) if after is None else after
+                budget.pause(after)
             raise Retry(f"{self.system} answered {answer.status}: {self._words(answer)[0]}", after)
         raise self._refusal(answer)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from connectors.kit.connector import Checkpoint, Page
 from connectors.kit.http import Refusal
-from connectors.mailchimp.audience import COUNT, Audience
+from connectors.mailchimp.audience import COUNT, Audience, resolve
 from connectors.mailchimp.scan import Seen, second
 from hub.change import Change
 from hub.values import micros, moment
@@ -148,7 +148,7 @@ class Activity:
         params = {"since": _iso(since)} if since and part.name == "email-activity" else {}
         path = {"campaign": campaign.id}
         async for rows in self._pages("/reports/{campaign}/" + part.name, path, part.rows, params):
-            people = await self._audience.resolve(str(row["email_id"]) for row in rows)
+            people = await resolve(self._audience, [str(row["email_id"]) for row in rows])
             yield [
                 self._change(campaign, people[row["email_id"]], action)
                 for row in rows

@@ -67,7 +67,7 @@ class Audience:
     async def find(self, member: str, channel: str = "read") -> Change | None:
         """The member with this contact id or subscriber hash, as it is now; None if there is none."""
         try:
-            answer = await self.http.read("GET", MEMBER, self._path(member))
+            answer = await self.http.read("GET", MEMBER, self.path(member))
         except Refusal as refusal:
             if refusal.answer.status == 404:
                 return None
@@ -78,19 +78,19 @@ class Audience:
         """A page of members, oldest change first. `params` are the vendor's; what is None is left out."""
         given = {name: value for name, value in params.items() if value is not None}
         order = {"sort_field": "last_changed", "sort_dir": "ASC", "exclude_fields": UNREAD}
-        answer = await self.http.read("GET", MEMBERS, self._path(), params={"count": COUNT, **order, **given})
+        answer = await self.http.read("GET", MEMBERS, self.path(), params={"count": COUNT, **order, **given})
         page = answer.json()
         changes = [await self._change(member, "poll") for member in page["members"]]
         return Listing(changes, int(page.get("total_items", len(changes))), _clock(answer))
 
     async def add(self, content: Mapping[str, Any]) -> Change:
         """Add a member. Raises Refusal where the address is in the audience, in whatever status; nothing is changed."""
-        answer = await self.http.call("POST", MEMBERS, self._path(), json=content)
+        answer = await self.http.call("POST", MEMBERS, self.path(), json=content)
         return await self._change(answer.json(), "read")
 
     async def change(self, member: str, content: Mapping[str, Any]) -> Change:
         """Change a member; what is not in `content` stays."""
-        answer = await self.http.call("PATCH", MEMBER, self._path(member), json=content)
+        answer = await self.http.call("PATCH", MEMBER, self.path(member), json=content)
         return await self._change(answer.json(), "read")
 
     async def tag(self, email: str, before: Iterable[str], after: Iterable[str]) -> None:
@@ -99,50 +99,54 @@ class Audience:
         tags = [{"name": name, "status": "active"} for name in sorted(new - old)]
         tags += [{"name": name, "status": "inactive"} for name in sorted(old - new)]
         if tags:
-            path = self._path(subscriber_hash(email))
+            path = self.path(subscriber_hash(email))
             await self.http.call("POST", MEMBER + "/tags", path, json={"tags": tags, "is_syncing": True})
 
     async def archive(self, member: str) -> None:
         """Archive a member; its data and history stay with the vendor."""
-        await self.http.call("DELETE", MEMBER, self._path(member))
+        await self.http.call("DELETE", MEMBER, self.path(member))
 
     def known(self, subscriber: str) -> str | None:
         """The contact id of a subscriber hash that was seen by this process, be it a former address."""
         return self._known.get(subscriber)
 
-    async def resolve(self, subscribers: Iterable[str]) -> dict[str, str]:
-        """Contact ids by subscriber hash; those who are in the audience no more are missing."""
-        wanted = set(subscribers)
-        if len(wanted - self._known.keys()) > MANY:
-            await self._learn_all()
-        await asyncio.gather(*(self.find(one) for one in sorted(wanted - self._known.keys())))
-        return {one: self._known[one] for one in wanted if one in self._known}
-
-    async def _learn_all(self) -> None:
-        """One pass over the audience. Who slips through between two pages is asked for alone afterwards."""
-        offset, total = 0, 1
-        while offset < total:
-            params = {"count": COUNT, "offset": offset, "fields": "members.id,members.contact_id,total_items"}
-            page = (await self.http.read("GET", MEMBERS, self._path(), params=params)).json()
-            for member in page["members"]:
-                self._learn(member)
-            offset, total = offset + COUNT, int(page.get("total_items", 0))
-
-    async def _change(self, member: dict[str, Any], channel: str) -> Change:
-        self._learn(member)
-        if int(member.get("tags_count") or 0) > len(member.get(TAGS) or ()):
-            params = {"count": COUNT}  # a member comes with 50 tags at most
-            answer = await self.http.read("GET", MEMBER + "/tags", self._path(member["id"]), params=params)
-            member = member | {TAGS: answer.json()[TAGS]}
-        return changed(self.system, member, channel)
-
-    def _learn(self, member: Mapping[str, Any]) -> None:
+    def learn(self, member: Mapping[str, Any]) -> None:
+        """Remember whose contact id belongs to a subscriber hash."""
         self._known[str(member["id"])] = contact_id(member)
         if len(self._known) > MAX_KNOWN:
             self._known.pop(next(iter(self._known)))
 
-    def _path(self, member: str = "") -> dict[str, str]:
+    def path(self, member: str = "") -> dict[str, str]:
+        """What fills the placeholders of LIST, MEMBERS and MEMBER."""
         return {"list": self.list_id, "member": member}
+
+    async def _change(self, member: dict[str, Any], channel: str) -> Change:
+        self.learn(member)
+        if int(member.get("tags_count") or 0) > len(member.get(TAGS) or ()):
+            params = {"count": COUNT}  # a member comes with 50 tags at most
+            answer = await self.http.read("GET", MEMBER + "/tags", self.path(member["id"]), params=params)
+            member = member | {TAGS: answer.json()[TAGS]}
+        return changed(self.system, member, channel)
+
+
+async def resolve(audience: Audience, subscribers: Iterable[str]) -> dict[str, str]:
+    """Contact ids by subscriber hash; those who are in the audience no more are missing."""
+    wanted = set(subscribers)
+    if sum(audience.known(one) is None for one in wanted) > MANY:
+        await _learn_all(audience)
+    await asyncio.gather(*(audience.find(one) for one in sorted(wanted) if audience.known(one) is None))
+    return {one: contact for one in wanted if (contact := audience.known(one))}
+
+
+async def _learn_all(audience: Audience) -> None:
+    """One pass over the audience. Who slips through between two pages is asked for alone afterwards."""
+    offset, total = 0, 1
+    while offset < total:
+        params = {"count": COUNT, "offset": offset, "fields": "members.id,members.contact_id,total_items"}
+        page = (await audience.http.read("GET", MEMBERS, audience.path(), params=params)).json()
+        for member in page["members"]:
+            audience.learn(member)
+        offset, total = offset + COUNT, int(page.get("total_items", 0))
 
 
 def _clock(answer: Answer) -> int:

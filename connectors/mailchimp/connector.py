@@ -5,6 +5,7 @@ Marketing API 3.0. Limits, gotchas and the source of each fact are in NOTES.md b
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -95,6 +96,16 @@ MANIFEST = Manifest(
 TIMEOUT_SECONDS = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a connected connector works with, all on one audience."""
+
+    audience: Audience
+    activity: Activity
+    provision: Provision
+    target: Target
+
+
 class Mailchimp:
     """One audience of one account."""
 
@@ -109,43 +120,37 @@ class Mailchimp:
         self._base_url = _base_url(name, self._settings)
 
     @cached_property
-    def _audience(self) -> Audience:
+    def _parts(self) -> _Parts:
         """Made at the first call, inside the event loop whose budget it shares."""
-        key = str(self._settings["api_key"])
+        given = self._settings
+        key = str(given["api_key"])
         account = f"mailchimp:{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
         budget = shared(account, concurrency=MANIFEST.limits.concurrency)
         http = Http(self._name, self._base_url, basic("hub", key), budget, VENDOR, TIMEOUT_SECONDS)
-        return Audience(self._name, http, str(self._settings["list_id"]))
-
-    @cached_property
-    def _activity(self) -> Activity:
-        return Activity(self._audience, int(self._settings["activity_days"]))
-
-    @cached_property
-    def _provision(self) -> Provision:
-        hook = hook_url(self._settings["webhook_url"] or "", self._settings["webhook_secret"] or "")
-        return Provision(self._audience, self._mappings.get("members"), hook)
-
-    @cached_property
-    def _target(self) -> Target:
-        return Target(self._audience, self._settings["resubscribe"], bool(self._settings["unarchive"]))
+        audience = Audience(self._name, http, str(given["list_id"]))
+        hook = hook_url(given["webhook_url"] or "", given["webhook_secret"] or "")
+        return _Parts(
+            audience,
+            Activity(audience, int(given["activity_days"])),
+            Provision(audience, self._mappings.get("members"), hook),
+            Target(audience, given["resubscribe"], bool(given["unarchive"])),
+        )
 
     async def open(self) -> None:
         """Create the merge fields that the mapping writes, and register the webhook; both only where missing."""
         if self._settings["provision"]:
-            await self._provision.merge_fields()
-        await self._provision.webhook()
+            await self._parts.provision.merge_fields()
+        await self._parts.provision.webhook()
 
     async def close(self) -> None:
         """Close every connection; a later call opens new ones."""
-        if "_audience" in self.__dict__:
-            await self._audience.http.aclose()
-            for part in ("_audience", "_activity", "_provision", "_target"):
-                self.__dict__.pop(part, None)
+        if "_parts" in self.__dict__:
+            await self._parts.audience.http.aclose()
+            del self._parts
 
     async def check(self) -> list[Finding]:
         """Whether the key, the audience, the mapped merge fields and the webhook are there."""
-        return await self._provision.check()
+        return await self._parts.provision.check()
 
     def streams(self) -> Sequence[Stream]:
         """Members every few seconds; activity every minute, as each poll of it costs a call per recent campaign."""
@@ -155,8 +160,8 @@ class Mailchimp:
     def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncIterator[Page]:
         """Members changed, or activity done, since the checkpoint."""
         if stream == "activity":
-            return self._activity.poll(checkpoint)
-        return scan.poll(self._audience, checkpoint or {}, float(self._settings["sweep_hours"]) * 3600)
+            return self._parts.activity.poll(checkpoint)
+        return scan.poll(self._parts.audience, checkpoint or {}, float(self._settings["sweep_hours"]) * 3600)
 
     async def receive(self, request: Request) -> list[Notice]:
         """The notice of a webhook. Raises Reject for a wrong secret or signature, or a body that is none."""
@@ -166,11 +171,11 @@ class Mailchimp:
     async def fetch(self, notices: Sequence[Notice]) -> list[Change]:
         """The members and the activity that notices speak of, as they are now."""
         wanted = [notice for notice in notices if notice.object in self._mappings]
-        return await webhooks.fetch(self._audience, self._activity, wanted)
+        return await webhooks.fetch(self._parts.audience, self._parts.activity, wanted)
 
     async def deliver(self, writes: Sequence[Write]) -> list[Receipt]:
         """Write members; activity is only read."""
-        return await self._target.deliver(writes)
+        return await self._parts.target.deliver(writes)
 
 
 def _base_url(name: str, settings: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ class Provision:
         self._audience = audience
         self._mapping = mapping
         self._hook = hook
-        self._path = {"list": audience.list_id}
+        self._path = audience.path()
 
     async def merge_fields(self) -> None:
         """Create the merge fields that the mapping writes and the audience lacks."""

@@ -87,7 +87,7 @@ async def _matching(
     if not spellings:
         return
     query = (
-        f"SELECT {mapped.selection(clock)} FROM {mapped.table.sql}"  # noqa: S608 - quoted names
+        f"SELECT {mapped.selection(clock)} FROM {mapped.table.sql} t"  # noqa: S608 - quoted names
         f" WHERE lower({quote(entry.natives[0])}::text) = ANY($1::text[]) ORDER BY {mapped.order()}"
         f" LIMIT {MAX_FOUND} FOR SHARE"
     )

@@ -16,6 +16,7 @@ from connectors.postgresql import publication
 from connectors.postgresql.catalogue import quote
 from connectors.postgresql.feed import Batch, Position
 from connectors.postgresql.mapped import Index
+from connectors.postgresql.pace import Pace
 from connectors.postgresql.pgoutput import Relation, decode
 from connectors.postgresql.position import WAL_CLOCK, format_lsn, parse_lsn
 from connectors.postgresql.session import Session
@@ -53,6 +54,7 @@ class Logical:
         self._publication = publication_name
         self._page = page
         self._stop_on_truncate = stop_on_truncate
+        self._pace = Pace()
 
     async def provision(self, conn: asyncpg.Connection) -> None:
         """Publish exactly the mapped tables. Raises ConfigError for a table that may not be published, Fatal with the
@@ -76,6 +78,8 @@ class Logical:
         async with self._session.connection() as conn:
             upto = parse_lsn(await conn.fetchval("SELECT pg_current_wal_flush_lsn()::text"))
             place, changes, seen = _place(position), list[Change](), False
+            if await self._pace.needless(place, upto):
+                return
             async with aclosing(self._steps(conn, place)) as steps:
                 async for step in steps:
                     seen = True
@@ -87,6 +91,7 @@ class Logical:
                     if len(changes) >= self._page:
                         yield Batch(changes, _position(place))
                         changes = []
+        self._pace.looked(place, upto, seen)
         if not seen and upto - place.lsn > IDLE_BYTES:
             place = Place(upto)
         if changes or place != _place(position):

@@ -54,8 +54,8 @@ class Mapped:
         return " AND ".join(f"{quote(c)} = {self.types[c].cast(f'${first + n}')}" for n, c in enumerate(self.key))
 
     def order(self) -> str:
-        """SQL of the key columns."""
-        return ", ".join(map(quote, self.key))
+        """SQL of the key columns; of a table called `t`, for a bare name would be the column's text in `selection`."""
+        return ", ".join(f"t.{quote(column)}" for column in self.key)
 
     def external_id(self, texts: Texts) -> str | None:
         """The key as text, several columns joined by `/` (then `/` and `%` in them are escaped); None if one is NULL."""
@@ -167,7 +167,7 @@ def _mapped(system: str, mapping: ObjectMap, table: Table, types: Mapping[int, T
         types={column.name: types[column.type_oid] for column in table.columns},
         columns=tuple(column.name for column in table.columns if captured(column, server)),
         soft=soft,
-        clock=str(mapping.settings.get("changed_at") or ""),
+        clock=str(mapping.settings.get("clock") or ""),
     )
 
 
@@ -186,7 +186,7 @@ def _problems(mapping: ObjectMap, table: Table, server: int) -> list[Problem]:
     where = f"{mapping.system}.{mapping.object}"
     known = {column.name for column in table.columns if captured(column, server)}
     soft = tuple(mapping.settings.get("soft_delete") or ())
-    clock = {str(mapping.settings["changed_at"])} if mapping.settings.get("changed_at") else set()
+    clock = {str(mapping.settings["clock"])} if mapping.settings.get("clock") else set()
     natives = sorted({n for f in mapping.fields for n in f.natives} | set(soft) | clock)
     problems = [
         Problem(f"{where}.fields", f"{table.full_name} has no column {n}", _nearest(n, known))

@@ -15,7 +15,7 @@ from connectors.kit.connector import Finding
 from connectors.postgresql.arrays import parse_record
 from connectors.postgresql.feed import Batch, Position
 from connectors.postgresql.mapped import Index
-from connectors.postgresql.outbox_sql import grants, install, mark
+from connectors.postgresql.outbox_sql import AHEAD, grants, install, mark
 from connectors.postgresql.session import Session
 from connectors.postgresql.slot import RESET
 from hub.change import Change
@@ -55,8 +55,11 @@ class Outbox:
 
     async def provision(self, conn: asyncpg.Connection) -> None:
         """Install triggers where they are missing or of another make. Raises Fatal with the SQL where rights are."""
-        if not await self._missing(conn):
-            return
+        if await self._missing(conn):
+            await self._install(conn)
+        await conn.execute(AHEAD)
+
+    async def _install(self, conn: asyncpg.Connection) -> None:
         sql = install(self._index.tables)
         try:
             async with conn.transaction():

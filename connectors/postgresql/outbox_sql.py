@@ -17,12 +17,10 @@ FIXED = (
     " SET intervalstyle = 'iso_8601' SET bytea_output = 'hex' SET extra_float_digits = 1"
 )
 
-# The sequence begins where versions by log position are now, so that changing the way of capture never goes back.
-# It must not be cached per session, or numbers would not grow per record.
-TABLES = f"""
+# The sequence must not be cached per session, or numbers would not grow per record.
+TABLES = """
 CREATE SCHEMA IF NOT EXISTS hub_outbox;
 CREATE SEQUENCE IF NOT EXISTS hub_outbox.change_seq CACHE 1;
-SELECT setval('hub_outbox.change_seq', {WAL_CLOCK}) FROM hub_outbox.change_seq WHERE NOT is_called;
 CREATE TABLE IF NOT EXISTS hub_outbox.change (
     seq       bigint PRIMARY KEY DEFAULT nextval('hub_outbox.change_seq'),
     txid      xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -39,6 +37,12 @@ CREATE TABLE IF NOT EXISTS hub_outbox.released (
     txid  xid8 NOT NULL,
     seq   bigint NOT NULL
 );
+"""
+
+# Numbers go on from where versions by log position are, so that changing the way of capture never goes back. They are
+# behind, for each number takes more log than one: the margin keeps a number that is taken meanwhile from being doubled.
+AHEAD = f"""
+SELECT setval('hub_outbox.change_seq', {WAL_CLOCK} + (1 << 20)) FROM hub_outbox.change_seq WHERE last_value < {WAL_CLOCK}
 """  # noqa: S608 - no input
 
 FUNCTIONS = f"""
@@ -92,7 +96,7 @@ def grants(role: str) -> str:
         f"GRANT USAGE ON SCHEMA hub_outbox TO {quote(role)};\n"
         f"GRANT SELECT, UPDATE, DELETE ON hub_outbox.change TO {quote(role)};\n"
         f"GRANT SELECT, INSERT, UPDATE ON hub_outbox.released TO {quote(role)};\n"
-        f"GRANT USAGE, SELECT ON hub_outbox.change_seq TO {quote(role)};\n"
+        f"GRANT USAGE, SELECT, UPDATE ON hub_outbox.change_seq TO {quote(role)};\n"
     )
 
 

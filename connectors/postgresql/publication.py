@@ -33,6 +33,8 @@ async def provision(conn: asyncpg.Connection, name: str, index: Index) -> None:
     """Make the publication list exactly the mapped tables. Raises ConfigError or Fatal."""
     _publishable(index)
     statements = await _statements(conn, name, index)
+    if not statements:
+        return
     try:
         async with conn.transaction():
             for statement in statements:
@@ -59,7 +61,10 @@ async def findings(conn: asyncpg.Connection, name: str, index: Index) -> list[Fi
     level = await conn.fetchval("SHOW wal_level")
     may = await conn.fetchval("SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user")
     missing = await _statements(conn, name, index)
+    outbox = await conn.fetchval("SELECT to_regclass('hub_outbox.change') IS NOT NULL")
+    forgotten = Finding(False, "triggers still fill an outbox that nobody reads", "DROP SCHEMA hub_outbox CASCADE")
     return [
+        *([forgotten] if outbox else []),
         Finding(level == "logical", f"wal_level is {level}", "ALTER SYSTEM SET wal_level = logical, and restart"),
         Finding(bool(may), "the role may use replication slots", "ALTER ROLE ... REPLICATION"),
         Finding(True, f"publication {name} lists every mapped table")

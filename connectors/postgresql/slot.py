@@ -16,11 +16,17 @@ from hub.errors import Fatal, Retry
 
 PLUGIN = "pgoutput"
 STATE = """
-SELECT plugin, database, wal_status, active_pid, coalesce(confirmed_flush_lsn, '0/0')::text AS confirmed,
+SELECT plugin, database = current_database() AS here, wal_status, coalesce(confirmed_flush_lsn, '0/0')::text AS confirmed,
        (pg_current_wal_lsn() - coalesce(restart_lsn, pg_current_wal_lsn()))::bigint AS kept,
-       (pg_current_wal_lsn() - coalesce(confirmed_flush_lsn, pg_current_wal_lsn()))::bigint AS behind
+       (pg_current_wal_lsn() - coalesce(confirmed_flush_lsn, pg_current_wal_lsn()))::bigint AS behind,
+       to_regprocedure('pg_log_standby_snapshot()') IS NOT NULL
+           AND has_function_privilege(to_regprocedure('pg_log_standby_snapshot()'), 'EXECUTE') AS may_hint
 FROM pg_replication_slots WHERE slot_name = $1
 """
+REREAD_BYTES = 4 << 20
+"""Every look at the slot decodes from where the oldest transaction began that was running at the server's last note of
+running transactions, which it makes every 15 seconds: on a busy server the same log is read again and again. From
+PostgreSQL 16 on, a role that may do so (a superuser, or by GRANT EXECUTE) asks for such a note earlier."""
 RESET = "reset this stream's checkpoint, and every table is read again; deletes made meanwhile are not found that way"
 
 
@@ -46,7 +52,7 @@ class Slot:
             await self._create(conn)
             state = await self.state(conn)
         assert state is not None
-        await self._ours(conn, state)
+        self._ours(state)
         return parse_lsn(state["confirmed"])
 
     async def resume(self, conn: asyncpg.Connection, lsn: int) -> None:
@@ -54,7 +60,7 @@ class Slot:
         state = await self.state(conn)
         if state is None:
             raise Fatal(f"replication slot {self.name} is gone, and changes since {format_lsn(lsn)} with it: {RESET}")
-        await self._ours(conn, state)
+        self._ours(state)
         if state["wal_status"] == "lost":
             raise Fatal(f"replication slot {self.name} was given up because it kept too much log: {RESET}")
         confirmed = parse_lsn(state["confirmed"])
@@ -65,6 +71,8 @@ class Slot:
             )
         if confirmed < lsn:
             await self._advance(conn, lsn)
+        if state["kept"] - state["behind"] > REREAD_BYTES and state["may_hint"]:
+            await conn.execute("SELECT pg_log_standby_snapshot()")
 
     async def release(self, session: Session, lsn: int) -> None:
         """Everything before `lsn` is durable in the hub: the database need not keep it."""
@@ -99,8 +107,8 @@ class Slot:
         except asyncpg.ConfigurationLimitExceededError as error:
             raise Fatal(f"{error.args[0]}: raise max_replication_slots and restart") from None
 
-    async def _ours(self, conn: asyncpg.Connection, state: asyncpg.Record) -> None:
-        if (state["plugin"], state["database"]) != (PLUGIN, await conn.fetchval("SELECT current_database()")):
+    def _ours(self, state: asyncpg.Record) -> None:
+        if state["plugin"] != PLUGIN or not state["here"]:
             raise Fatal(f"replication slot {self.name} is of another database or plugin: name another in `slot`")
 
     async def _advance(self, conn: asyncpg.Connection, lsn: int) -> None:

@@ -125,6 +125,6 @@ def _query(mapped: Mapped, resumed: bool, version: int) -> str:
     behind = ", ".join(mapped.types[column].cast(f"${n}") for n, column in enumerate(mapped.key, 2))
     where = f"WHERE ({mapped.order()}) > ({behind})" if resumed else ""
     return (
-        f"SELECT {mapped.selection(f'{version}::bigint')} FROM {mapped.table.sql} {where}"  # noqa: S608 - quoted names
+        f"SELECT {mapped.selection(f'{version}::bigint')} FROM {mapped.table.sql} t {where}"  # noqa: S608 - quoted names
         f" ORDER BY {mapped.order()} LIMIT $1"
     )

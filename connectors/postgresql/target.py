@@ -105,12 +105,19 @@ class Target:
                 if write.op == "update":
                     return await self._update(conn, mapped, write)
                 return await self._delete(conn, mapped, write)
+        except asyncpg.UniqueViolationError as error:
+            return await self._doubled(conn, mapped, write) or faults.receipt(error, write.op)
         except asyncpg.PostgresError as error:
             if faults.concerns_all(error):
                 raise
             return faults.receipt(error, write.op)
         except ValueError as error:
             return Refused(f"cannot be written: {error}")
+
+    async def _doubled(self, conn: asyncpg.Connection, mapped: Mapped, write: Write) -> Receipt | None:
+        """Somebody else may have made the same record since it was looked for."""
+        there = (await find(conn, mapped, [write], self._clock)).of(write) if write.op == "create" else None
+        return Deferred("found", found=(there,)) if there else None
 
     async def _create(self, conn: asyncpg.Connection, mapped: Mapped, write: Write, doubles: Doubles) -> Receipt:
         if write.key in doubles.created:

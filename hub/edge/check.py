@@ -130,7 +130,7 @@ def show(checked: Checked, console: Console) -> None:
 def _show_findings(name: str, findings: Sequence[Finding], console: Console) -> None:
     for finding in findings:
         mark = "[green]ok[/green]      " if finding.ok else "[red]missing[/red] "
-        mend = f" ({finding.suggestion})" if finding.suggestion else ""
+        mend = f" ({finding.suggestion})" if finding.suggestion and not finding.ok else ""
         console.print(f"{mark} {escape(f'{name}: {finding.what}{mend}')}")
 
 
@@ -185,7 +185,7 @@ async def _reach(
     except HubError as error:
         return [Finding(False, str(error))]
     except Exception as error:  # its text could hold what the connector was given
-        return [Finding(False, f"the check itself failed: {type(error).__name__}", "hub check --json | report it")]
+        return [Finding(False, f"the check itself failed: {type(error).__name__}", "this is a fault of the connector")]
 
 
 async def _state(state: str) -> Finding | None:

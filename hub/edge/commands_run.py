@@ -51,7 +51,10 @@ class StageName(StrEnum):
 
 @app.command()
 def worker(
-    stage: Annotated[list[StageName], typer.Option("--stage", help="Stage to host; repeat for several.")],
+    stage: Annotated[
+        list[StageName] | None,
+        typer.Option("--stage", help="Stage to host; repeat for several. Without any: webhooks and API only."),
+    ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     data_dir: DataDir = DEFAULT_DATA,
     host: Host = "127.0.0.1",
@@ -59,7 +62,7 @@ def worker(
     public_url: PublicUrl = "",
 ) -> None:
     """Run some stages in this process; others run elsewhere on the same log and state."""
-    _run(config, data_dir, [s.value for s in stage], host, port, public_url, None, False)
+    _run(config, data_dir, [s.value for s in stage or []], host, port, public_url, None, False)
 
 
 def _run(
@@ -74,9 +77,11 @@ def _run(
 ) -> None:
     async def work(hub: Hub) -> int:
         async with running.started(hub, stages, host, port, public_url) as started:
-            err.print(f"running {', '.join(stages)}; {started.url}/readyz tells how it fares; Ctrl-C ends it")
+            err.print(
+                f"running {', '.join(stages) or 'webhooks and API'}; {started.url}/readyz tells how it fares; Ctrl-C ends it"
+            )
             if limit is None:
-                await running.until_told()
+                await running.until_told(started.worker)
                 return 0
             with progress() as bars:
                 await running.until_idle(hub, limit, lambda left: show_left(bars, left))

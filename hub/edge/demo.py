@@ -145,7 +145,7 @@ async def run(
     then: Callable[[Hub, Stage, str], Awaitable[None]] | None = None,
 ) -> Report:
     """Run the demo; `tell` hears what happens, `left` what is still to do, `then` may stay for exploring."""
-    shutil.rmtree(options.directory, ignore_errors=True)
+    await asyncio.to_thread(_wipe, options.directory)
     report = Report(log=options.log)
     server = await embedded.start_async(options.directory / "pg")
     try:
@@ -155,6 +155,13 @@ async def run(
     finally:
         server.leave()
     return report
+
+
+def _wipe(directory: Path) -> None:
+    """Begin anew, also after a demo that was killed and left its server behind."""
+    if (directory / "pg" / "postmaster.pid").exists():
+        embedded.start(directory / "pg").stop()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @asynccontextmanager
@@ -222,6 +229,7 @@ async def _known_everywhere(hub: Hub) -> list[Person]:
         "select golden_id, max(external_id) filter (where system = 'crm')::int as crm,"
         " max(external_id) filter (where system = 'hubspot') as hubspot, g.fields -> 'email' ->> 0 as email"
         " from hub.record r join hub.golden g using (golden_id) where g.entity = 'contact' and not r.gone"
+        " and not exists (select from hub.write w where w.golden_id = g.golden_id)"
         " and not g.deleted and g.fields -> 'consent' -> 0 ->> 'status' = 'in' and system <> 'hub'"
         " group by golden_id, g.fields having count(*) = 3 and count(distinct system) = 3 order by golden_id limit 3"
     )

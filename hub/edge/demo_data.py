@@ -64,7 +64,11 @@ def _times(count: int, scale: float) -> int:
 def _role_too(folk: list[Person]) -> list[Person]:
     """Another colleague who shares a role's address with someone in the CRM, and stands in HubSpot only."""
     roles = [person for person in folk if person.role and person.row]
-    return [Person("Reception", "Desk", p.row["email"], p.phone, "Receptionist", p.city, p.country) for p in roles[:1] if p.row]
+    return [
+        Person("Reception", "Desk", p.row["email"], p.phone, "Receptionist", p.city, p.country)
+        for p in roles[:1]
+        if p.row
+    ]
 
 
 def _hubspot(

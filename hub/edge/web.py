@@ -1,7 +1,6 @@
 """Web: webhooks in, health and answers out. A webhook is answered only after its notices are durable."""
 
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from connectors.kit.connector import Request as Webhook
 from hub.edge import inquiry
 from hub.edge.wiring import Hub
 from hub.errors import HubError, Reject
+from streams import metrics
 from streams.faults import INFRASTRUCTURE
 from streams.ledger import balance
 from streams.refetch import take
@@ -25,8 +25,6 @@ def create_app(hub: Hub, ready: Callable[[], Awaitable[dict[str, Any]]], public_
     """The hub's web application. `ready` tells what is wrong, by name; `public_url` is what vendors call (scheme and
     host), where a proxy hides it."""
     app = FastAPI(title="Integration hub", version="1")
-    refused: Counter[str] = Counter()
-    app.state.refused = refused
 
     @app.api_route("/webhooks/{system}", methods=["GET", "POST", "HEAD"])
     async def webhook(system: str, request: Request) -> Response:
@@ -34,9 +32,10 @@ def create_app(hub: Hub, ready: Callable[[], Awaitable[dict[str, Any]]], public_
         connector = hub.context.connectors.get(system)
         if connector is None:
             return _problem(404, f"no system {system!r} is configured here")
+        metrics.count(metrics.ATTEMPTS, "webhook", system)
         body = await _bounded(request)
         if body is None:
-            refused[system] += 1
+            metrics.count(metrics.WEBHOOKS, system, "refused")
             return _problem(413, f"larger than {MAX_BODY} bytes")
         url = f"{public_url.rstrip('/')}{request.url.path}" if public_url else str(request.url).split("?")[0]
         url = f"{url}?{request.url.query}" if request.url.query else url
@@ -45,10 +44,13 @@ def create_app(hub: Hub, ready: Callable[[], Awaitable[dict[str, Any]]], public_
             notices = await connector.receive(Webhook(request.method, url, headers, body, time.time()))
             await take(hub.context, notices, headers.get("traceparent"))
         except Reject as error:
-            refused[system] += 1
+            metrics.count(metrics.WEBHOOKS, system, "refused")
             return _problem(STATUS.get(error.code, 400), error.reason)
         except TROUBLE as error:
+            metrics.count(metrics.WEBHOOKS, system, "failed")
+            metrics.failed("webhook", system, error)
             return _problem(503, f"{type(error).__name__}; try again")
+        metrics.count(metrics.WEBHOOKS, system, "accepted")
         return Response(status_code=200)
 
     @app.get("/healthz")

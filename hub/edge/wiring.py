@@ -122,7 +122,8 @@ def assemble(hub: Hub, stages: Sequence[str] = STAGES) -> Worker:
     targets = {target for entity in context.model.entities for target in context.model.targets(entity)}
     deliverers = [Deliverer(context, t) for t in sorted(targets)] if "deliver" in stages else []
     loops = services.capturing(captures) + (services.delivering(context, deliverers) if deliverers else [])
-    return Worker(hub, Workers(_apps(hub, stages), [*loops, services.upkeep(context)]), captures, deliverers)
+    gate = [services.gate(context)] if captures else []
+    return Worker(hub, Workers(_apps(hub, stages), [*loops, *gate, services.upkeep(context)]), captures, deliverers)
 
 
 def _apps(hub: Hub, stages: Sequence[str]) -> list[StageApp]:

@@ -63,7 +63,7 @@ class BatchConsumer(Consumer):
         await self.commit()
         await super().on_partitions_revoked(revoked)
 
-    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Batch]]:
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Batch]]:  # noqa: ASYNC109
         backlog: Backlog = self.app.stage
         if (room := backlog.room()) <= 0:
             await backlog.wait_for_room(timeout)

@@ -17,7 +17,6 @@ from streams.log_kafka import record_of
 from streams.records import Batch
 from streams.transports.batches import BatchConsumer
 
-
 WATCH_SECONDS = 2.0
 
 

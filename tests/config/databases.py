@@ -32,6 +32,21 @@ async def fill(url: str, sql: str) -> None:
         await conn.close()
 
 
+def content(path: Path) -> str:
+    """The text of a file."""
+    return path.read_text()
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file."""
+    path.write_text(text)
+
+
+def there(path: Path) -> bool:
+    """Whether there is such a file."""
+    return path.exists()
+
+
 ODD = """
 CREATE SCHEMA "Sales";
 CREATE TYPE "DealStage" AS ENUM ('New', 'Proposal', 'Won', 'Lost');
@@ -71,14 +86,19 @@ CREATE TABLE public.activities (
   customer_id bigint REFERENCES "Sales"."Customer", year integer, no integer,
   FOREIGN KEY (year, no) REFERENCES "Sales"."Invoices"
 );
-INSERT INTO public.activities (type, summary, happened_at) VALUES ('phone call', 'x', now()), ('Visit', 'y', now()), ('note', 'z', now());
+INSERT INTO public.activities (type, summary, happened_at) VALUES
+  ('phone call', 'x', now()), ('Visit', 'y', now()), ('note', 'z', now());
 
-CREATE TABLE public.people_nokey (email text, first_name text, last_name text);
-CREATE TABLE public.leads (code text NOT NULL UNIQUE, mail_adress text, surname text, "group" text, newsletter text, newsletter_at date);
-INSERT INTO public.leads VALUES ('L1', 'x@example.com', 'X', 'a', 'Yes', '2024-01-01'), ('L2', 'y@example.com', 'Y', 'b', 'No', NULL);
+CREATE TABLE public.people_nokey (email text UNIQUE, first_name text, last_name text);
+CREATE TABLE public.leads (
+  code text NOT NULL UNIQUE, mail_adress text, surname text, "group" text, newsletter text, newsletter_at date
+);
+INSERT INTO public.leads VALUES
+  ('L1', 'x@example.com', 'X', 'a', 'Yes', '2024-01-01'), ('L2', 'y@example.com', 'Y', 'b', 'No', NULL);
 CREATE TABLE public.users (id serial PRIMARY KEY, email text, name text);
 CREATE TABLE public.weird (id serial PRIMARY KEY, kontakt text, "Vorname" text, "Nachname" text);
-INSERT INTO public.weird (kontakt, "Vorname", "Nachname") VALUES ('a@example.com', 'A', 'A'), ('b@example.com', 'B', 'B'), ('c@example.com', 'C', 'C');
+INSERT INTO public.weird (kontakt, "Vorname", "Nachname") VALUES
+  ('a@example.com', 'A', 'A'), ('b@example.com', 'B', 'B'), ('c@example.com', 'C', 'C');
 CREATE TABLE public.employees (id serial PRIMARY KEY, email text, last_name text);
 CREATE TABLE public.contacts_backup (id serial PRIMARY KEY, email text, last_name text);
 CREATE TABLE public.measures (at timestamptz, value double precision) PARTITION BY RANGE (at);

@@ -192,6 +192,7 @@ def test_settings_are_resolved_with_defaults(config: Config) -> None:
 def test_a_reference_where_a_number_belongs_becomes_a_number() -> None:
     text = FULL.replace("url: ${CRM_URL}", "url: ${CRM_URL}\n    batch: ${BATCH}")
     assert loads(text, MANIFESTS, SECRETS).resolve("crm", {**ENV, "BATCH": "50"})["batch"] == 50
+    assert loads(text, MANIFESTS, SECRETS).resolve("crm", {**ENV, "BATCH": "0.5"})["batch"] == 0.5
 
 
 def test_missing_variables_are_named_all_at_once_and_no_secret_is(config: Config) -> None:

@@ -77,7 +77,7 @@ CASES = [
     (crm("${CRM_URL}", "§postgresql://me:${PW}pw@db/crm"), "url is a secret", "${CRM_URL}"),
     (crm("${CRM_URL}", "§postgresql://localhost/crm?password=pw"), "url is a secret", "${CRM_URL}"),
     (HUBSPOT.replace("${HUBSPOT_TOKEN}", "§pat-na1-123"), "token is a secret", "${HUBSPOT_TOKEN}"),
-    (crm("url: ${CRM_URL}", "url: ${CRM_URL}\n    batch: §many"), "batch must be a whole number", "default: 1000"),
+    (crm("url: ${CRM_URL}", "url: ${CRM_URL}\n    batch: §many"), "batch must be a number", "default: 1000"),
     (HUBSPOT.replace("    objects: [c", "    webhooks: §1\n    objects: [c"), "webhooks must be true or false", "False"),
     # objects
     (HUBSPOT.replace("[contacts]", "[§contact]"), "hubspot has no object contact", "did you mean contacts?"),

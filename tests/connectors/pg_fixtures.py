@@ -128,7 +128,9 @@ async def table(conn: asyncpg.Connection, name: str, columns: Sequence[str], key
     return {row["key"]: list(row)[1:] for row in rows}
 
 
-def texts(state: Mapping[tuple[str, str], Mapping[str, Any]], object_: str, columns: Sequence[str]) -> dict[str, list[Any]]:
+def texts(
+    state: Mapping[tuple[str, str], Mapping[str, Any]], object_: str, columns: Sequence[str]
+) -> dict[str, list[Any]]:
     """A folded state of one object in the shape of `table`, for columns whose JSON value is text or a number."""
     return {
         id_: [None if f.get(c) is None else str(f[c]) for c in columns] for (o, id_), f in state.items() if o == object_
@@ -149,5 +151,3 @@ def update(mapping: ObjectMap, external_id: str, expected: Mapping[str, Any], **
 def delete(mapping: ObjectMap, external_id: str) -> Write:
     """A delete as the hub would plan it."""
     return Write("crm", mapping.object, f"g{external_id}", 1, "delete", mapping, external_id)
-
-

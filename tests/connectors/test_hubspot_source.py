@@ -117,6 +117,10 @@ async def test_twelve_thousand_records_of_one_timestamp_pass_the_searches_cap() 
         assert len(changes_of(found)) == 12_000
         assert {c.external_id for c in changes_of(found)} == {str(i) for i in range(1, 12_001)}
         assert {call["status"] for call in await hub.calls(since)} <= {200, 207}
+        # The last page of that pass had nothing more: the next pass begins at the first id again.
+        await hub.edit("contacts", "5", properties={"firstname": "Ada"})
+        later = await pages(hub.connector, "contacts", found[-1].checkpoint)
+        assert [c.external_id for c in changes_of(later)] == ["5"]
         middle = found[30].checkpoint
         rest = {c.external_id for c in await _to_the_end(hub.connect(), middle)}
         assert rest >= {c.external_id for page in found[31:] for c in page.changes}

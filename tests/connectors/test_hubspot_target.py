@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from connectors.hubspot.api import VENDOR
+from connectors.kit.http import Answer
 from hub.change import Notice
 from hub.errors import AuthError, Retry
 from hub.mapping import FieldMap, decode, identifiers
@@ -292,6 +294,12 @@ async def test_what_concerns_the_whole_call_is_raised_and_nothing_is_half_told(
         (await hub.control.delete("/_sandbox/faults")).raise_for_status()
         (receipt,) = await hub.connector.deliver([create(CONTACTS, "g1", email="g1@example.com")])
         assert isinstance(receipt, Applied)
+
+
+async def test_a_used_up_day_is_waited_for_longer_than_a_used_up_second() -> None:
+    answer = Answer(429, {}, b'{"policyName": "DAILY"}')
+    assert VENDOR.wait(answer) == 900.0
+    assert VENDOR.wait(Answer(429, {}, b'{"policyName": "SECONDLY"}')) == 1.0
 
 
 async def test_an_opt_out_in_hubspot_is_read_as_one_whatever_the_hub_wrote() -> None:

@@ -132,6 +132,19 @@ async def test_fetching_reads_what_is_deletes_what_is_gone_and_believes_no_other
         assert next(c for c in changes if c.external_id == "3").at == 8
 
 
+async def test_a_merge_is_told_once_by_the_record_and_by_the_notice_where_the_record_does_not() -> None:
+    async with rig() as hub:
+        await hub.seed(contacts=[contact(1), contact(2), contact(5)])
+        made = (await hub.edit("contacts", "2", action="merge", into="1"))["id"]
+        told = {"subscriptionType": "contact.merge", "primaryObjectId": 1, "mergedObjectIds": [2]}
+        notices = await hub.connector.receive(signed(body(told | {"newObjectId": int(made)})))
+        merges = [c for c in await hub.connector.fetch(notices) if c.op == "merge"]
+        assert [(c.external_id, {"1", "2", made} - {*c.merged}) for c in merges] == [(made, {made})]
+        silent = await hub.connector.receive(signed(body(told | {"newObjectId": 5, "mergedObjectIds": [8]})))
+        merge, state = await hub.connector.fetch(silent)
+        assert (merge.op, merge.external_id, merge.merged, state.op) == ("merge", "5", ("1", "8"), "upsert")
+
+
 async def test_a_restored_record_is_newer_than_its_deletion() -> None:
     async with rig() as hub:
         await hub.seed(contacts=[contact(1)])

@@ -3,7 +3,10 @@
 import asyncio
 import time
 
+import pytest
+
 from connectors.kit.budget import Budget, shared
+from hub.errors import Retry
 
 
 async def _starts(budget: Budget, calls: int) -> list[float]:
@@ -54,6 +57,16 @@ async def test_none_left_by_the_vendors_count_makes_a_pause_and_some_left_none()
     assert budget._until_free(time.monotonic()) <= 0
     budget.learn(0, 10.0)
     assert 0.5 < budget._until_free(time.monotonic()) <= 1.0
+
+
+async def test_a_long_pause_is_told_instead_of_waited_through() -> None:
+    budget = Budget()
+    budget.pause(120.0)
+    with pytest.raises(Retry) as told:
+        async with budget.call():
+            raise AssertionError("a call was started")
+    assert told.value.after is not None
+    assert 100 < told.value.after <= 120
 
 
 async def test_a_cancelled_or_failed_call_gives_its_place_back() -> None:

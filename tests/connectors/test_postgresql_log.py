@@ -5,7 +5,18 @@ from typing import Any
 import pytest
 
 from hub.errors import ConfigError, Fatal
-from tests.connectors.pg_fixtures import CONTACTS, Crm, all_changes, companies, contacts, crm, folded, object_map, pages, poll
+from tests.connectors.pg_fixtures import (
+    CONTACTS,
+    Crm,
+    all_changes,
+    companies,
+    contacts,
+    crm,
+    folded,
+    object_map,
+    pages,
+    poll,
+)
 
 __all__ = ["crm"]
 
@@ -19,13 +30,16 @@ CREATE TABLE things (
     iv interval, moods mood[], stored int GENERATED ALWAYS AS (i * 2) STORED, virtual int GENERATED ALWAYS AS (i * 3) VIRTUAL
 );
 """
-ROWS = """
-INSERT INTO things VALUES
-(1, true, -32768, 9223372036854775807, 12345678901234567890.123456789012345, 0.1, '2024-02-29 23:59:59.5+02', '2024-01-01 00:00',
- '2024-02-29', '12:34', '{"a": 1.10, "b": [1, 18446744073709551617], "c": null}', '\\xdeadbeef', '{a,"b c","d\\"e",NULL,""}', '{{1,2},{3,4}}',
- 'quite "well"', 5, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'ab', '(1,"x y")', '[1,5)', '1 day 2 hours', '{sad,"quite \\"well\\""}');
-INSERT INTO things VALUES (2, false, 0, -9223372036854775808, 'NaN', 'Infinity', 'infinity', '-infinity', 'infinity', '24:00', '1', '', '{}', '[0:1]={7,8}');
-INSERT INTO things VALUES (3, NULL, NULL, NULL, '-0.00', '-1e300', '12024-01-01 00:00+00', '0044-03-15 00:00 BC', '12024-05-06', NULL, 'null', NULL, '{NULL}');
+ROWS = r"""
+INSERT INTO things VALUES (1, true, -32768, 9223372036854775807, 12345678901234567890.123456789012345, 0.1,
+    '2024-02-29 23:59:59.5+02', '2024-01-01 00:00', '2024-02-29', '12:34',
+    '{"a": 1.10, "b": [1, 18446744073709551617], "c": null}', '\xdeadbeef', '{a,"b c","d\"e",NULL,""}', '{{1,2},{3,4}}',
+    'quite "well"', 5, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'ab', '(1,"x y")', '[1,5)', '1 day 2 hours',
+    '{sad,"quite \"well\""}');
+INSERT INTO things VALUES (2, false, 0, -9223372036854775808, 'NaN', 'Infinity',
+    'infinity', '-infinity', 'infinity', '24:00', '1', '', '{}', '[0:1]={7,8}');
+INSERT INTO things VALUES (3, NULL, NULL, NULL, '-0.00', '-1e300',
+    '12024-01-01 00:00+00', '0044-03-15 00:00 BC', '12024-05-06', NULL, 'null', NULL, '{NULL}');
 """
 FIRST: dict[str, Any] = {
     "id": 1, "b": True, "i": -32768, "big": 9223372036854775807, "n": "12345678901234567890.123456789012345", "f": "0.1",
@@ -51,7 +65,13 @@ async def test_values_of_every_kind(crm: Crm, capture: str) -> None:
     assert first == FIRST
     assert (second["n"], second["f"], second["tz"], second["ts"], second["d"]) == (
         "NaN", "Infinity", "infinity", "-infinity", "infinity")  # fmt: skip
-    assert (second["big"], second["grid"], second["tags"], second["raw"], second["m"]) == (-(2**63), [7, 8], [], "", None)
+    assert (second["big"], second["grid"], second["tags"], second["raw"], second["m"]) == (
+        -(2**63),
+        [7, 8],
+        [],
+        "",
+        None,
+    )
     assert (third["n"], third["tz"], third["ts"], third["j"]) == (
         "0.00", "12024-01-01 00:00:00+00", "0044-03-15 00:00:00 BC", None)  # fmt: skip
     assert third["stored"] is None
@@ -128,7 +148,10 @@ async def test_partitioned_table(crm: Crm, capture: str) -> None:
     await crm.run("UPDATE orders SET v = 'c' WHERE id = 2", "UPDATE orders SET region = 'us' WHERE id = 1")
     later, _ = await poll(connector, checkpoint)
     assert {c.external_id for c in found} == {"1/eu", "2/us"}
-    assert {k: f["v"] for k, f in folded([*found, *later]).items()} == {("orders", "2/us"): "c", ("orders", "1/us"): "a"}
+    assert {k: f["v"] for k, f in folded([*found, *later]).items()} == {
+        ("orders", "2/us"): "c",
+        ("orders", "1/us"): "a",
+    }
 
 
 @pytest.mark.parametrize("capture", ["logical", "outbox"])
@@ -201,15 +224,15 @@ async def test_truncate_stops_or_is_ignored(crm: Crm) -> None:
     connector = await crm.open(contacts())
     _, checkpoint = await poll(connector)
     await crm.run("INSERT INTO contacts (id) VALUES (1)", "TRUNCATE contacts", "INSERT INTO contacts (id) VALUES (2)")
-    stream = connector.streams()[0].name
-    seen = []
+    polled = connector.poll(connector.streams()[0].name, checkpoint)
+    before = await anext(polled)
+    assert [c.external_id for c in before.changes] == ["1"]
     with pytest.raises(Fatal, match=r"public\.contacts was truncated"):
-        async for page in connector.poll(stream, checkpoint):
-            seen += [c.external_id for c in page.changes]
-            checkpoint = page.checkpoint
-    assert seen == ["1"]
+        await anext(polled)
+    with pytest.raises(Fatal, match=r"public\.contacts was truncated"):
+        await poll(connector, before.checkpoint)
     ignoring = await crm.open(contacts(), on_truncate="ignore")
-    later, _ = await poll(ignoring, checkpoint)
+    later, _ = await poll(ignoring, before.checkpoint)
     assert [(c.external_id, c.op) for c in later] == [("2", "upsert")]
 
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from streams.log import NewRecord, Record
@@ -41,10 +41,13 @@ class Worker:
         assert self.process.wait(timeout=30) == 0, self.errors.read_text()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait for the condition; a test that waits in vain fails here."""
+async def until(condition: Callable[[], bool | Awaitable[object]], seconds: float = 60.0) -> None:
+    """Wait for the condition, synchronous or not; a test that waits in vain fails here."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while True:
+            found = condition()
+            if found if isinstance(found, bool) else await found:
+                return
             await asyncio.sleep(0.02)
 
 

@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from streams.log import Log, NewRecord, Record, UnknownTopicError, open_log, partition_of
+from streams.log import Log, NewRecord, PostgresLog, Record, UnknownTopicError, open_log, partition_of
 from streams.topics import Topic
 from tests.log.support import by_key, everything, numbered
 
@@ -103,7 +103,7 @@ async def append_all(log_url: str, topic: Topic, first: int, rounds: int, size: 
 
 async def append_some_rolled_back(log_url: str, topic: Topic, first: int, rounds: int, size: int) -> None:
     async with asyncpg.create_pool(log_url, min_size=1, max_size=1) as pool:
-        log = open_log(log_url, pool)
+        log = PostgresLog(pool)
         for n in range(rounds):
             records = numbered(topic.name, first + n * size, first + (n + 1) * size)
             async with pool.acquire() as conn:

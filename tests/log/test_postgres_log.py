@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from streams.log import NewRecord, PostgresLog, partition_of
-from streams.log_maintenance import Maintenance, compact, expire, maintain
+from streams.log_maintenance import compact, expire, maintain
 from streams.topics import Topic
-from streams.transports.membership import Membership
+from streams.transports.membership import RECORDS_CHANNEL, Membership
 from tests.log.support import until
 
 PLAIN = Topic("test.plain", key="any")
@@ -54,6 +54,24 @@ async def test_records_and_state_are_one_commit(pool: asyncpg.Pool, log: Postgre
     assert sum((await log.ends([PLAIN.name])).values()) == 0
 
 
+async def test_an_append_wakes_the_readers_of_its_partitions_when_it_commits(
+    pool: asyncpg.Pool, log: PostgresLog, database: str
+) -> None:
+    told: list[object] = []
+    listening = await asyncpg.connect(database)
+    await listening.add_listener(RECORDS_CHANNEL, lambda *event: told.append(event[3]))
+    async with pool.acquire() as conn:
+        lost = conn.transaction()
+        await lost.start()
+        await log.append_in(conn, [NewRecord(PLAIN.name, b"key", b"rolled back")])
+        await lost.rollback()
+        await log.append([NewRecord(PLAIN.name, b"key", b"committed")])
+    partition_id = await pool.fetchval("select partition_id from hub_log.record")
+    await until(lambda: bool(told))
+    assert told == [str(partition_id)]
+    await listening.close()
+
+
 async def test_a_later_append_waits_for_an_earlier_one_to_the_same_partition(
     pool: asyncpg.Pool, log: PostgresLog
 ) -> None:
@@ -64,9 +82,7 @@ async def test_a_later_append_waits_for_an_earlier_one_to_the_same_partition(
         await log.append_in(conn, [NewRecord(PLAIN.name, b"key", b"first")])
         second = asyncio.create_task(log.append([NewRecord(PLAIN.name, b"key", b"second")]))
         waiting = "select count(*) from pg_locks where not granted"
-        async with asyncio.timeout(10):
-            while not await pool.fetchval(waiting):
-                await asyncio.sleep(0.01)
+        await until(lambda: pool.fetchval(waiting))
         assert not second.done()
         await transaction.commit()
     await second
@@ -125,14 +141,6 @@ async def test_compaction_keeps_a_tombstone_until_readers_have_had_time_to_see_i
     await pool.execute("update hub_log.record set timestamp_us = timestamp_us - $1", 25 * 3_600 * 1_000_000)
     assert await maintain(pool) == 1
     assert await pool.fetchval("select count(*) from hub_log.record") == 0
-
-
-async def test_the_service_maintains_on_its_timer(pool: asyncpg.Pool, log: PostgresLog) -> None:
-    await log.append([NewRecord(COMPACTED.name, b"key", b"%d" % n) for n in range(3)])
-    async with Maintenance(pool, every_seconds=0.05):
-        async with asyncio.timeout(10):
-            while await pool.fetchval("select count(*) from hub_log.record") > 1:
-                await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(("members", "shares"), [(1, [8]), (2, [4, 4]), (3, [3, 3, 2]), (5, [2, 2, 2, 1, 1])])

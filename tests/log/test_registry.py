@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from schemas.compatibility import IncompatibleSchemaError, problems
 from schemas.wire import Schema, UnknownSchemaError, WireError
 from streams.registry import Codec, ConfluentRegistry, Registry, TableRegistry, open_registry, shipped_schemas
 from tests.log.registry_server import USER, Store, registry_app
+from tests.log.support import until
 
 ROOT = Path(__file__).parents[2]
 
 
-def person(*more: dict[str, object]) -> Schema:
+def person(*more: Mapping[str, object]) -> Schema:
     """A schema with an id and whatever fields are added."""
     return {
         "type": "record",
@@ -40,8 +41,7 @@ async def confluent(store: Store) -> AsyncIterator[str]:
     """The stand-in registry on a loopback port."""
     server = uvicorn.Server(uvicorn.Config(registry_app(store), port=0, log_level="error", lifespan="off"))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await until(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     yield f"http://{':'.join(USER)}@127.0.0.1:{port}"
     server.should_exit = True

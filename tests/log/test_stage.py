@@ -27,9 +27,9 @@ async def nothing(_batches: list[Batch]) -> None:
     """A handler that is never called."""
 
 
-def stage(*waiting: SimpleNamespace, **bounds: int) -> Stage:
+def stage(*waiting: SimpleNamespace, call_records: int = 100, waiting_records: int = 100) -> Stage:
     """A stage with these messages in its queue, as Faust's events hold them."""
-    one = Stage("test", "postgresql://", ("t",), nothing, **bounds)
+    one = Stage("test", "postgresql://", ("t",), nothing, call_records, waiting_records)
     queue: asyncio.Queue[SimpleNamespace] = asyncio.Queue()
     for message in waiting:
         queue.put_nowait(SimpleNamespace(message=message))
@@ -39,7 +39,7 @@ def stage(*waiting: SimpleNamespace, **bounds: int) -> Stage:
 
 def test_a_call_gets_what_is_ready_merged_per_partition() -> None:
     one = stage(message(batch(1, 0, 4)), message(batch(0, 5, 9)), message(batch(1, 5, 5)))
-    taken = one.take(message(batch(0, 0, 4)), lambda _: True)
+    taken = one.take(message(batch(0, 0, 4)))
     assert [(b.partition, [r.offset for r in b.records]) for b in taken] == [
         (0, list(range(10))),
         (1, [0, 1, 2, 3, 4, 5]),
@@ -49,14 +49,14 @@ def test_a_call_gets_what_is_ready_merged_per_partition() -> None:
 
 def test_a_call_gets_no_more_records_than_its_bound() -> None:
     one = stage(message(batch(0, 5, 9)), message(batch(0, 10, 14)), call_records=10)
-    taken = one.take(message(batch(0, 0, 4)), lambda _: True)
+    taken = one.take(message(batch(0, 0, 4)))
     assert [r.offset for b in taken for r in b.records] == list(range(10))
     assert one.outstanding == 5
 
 
 def test_what_was_fetched_for_an_assignment_that_is_over_is_dropped() -> None:
     one = stage(message(batch(0, 5, 9), generation=1), message(batch(0, 0, 0), generation=2))
-    taken = one.take(message(batch(1, 0, 0), generation=2), lambda m: m.generation_id == 2)
+    taken = one.take(message(batch(1, 0, 0), generation=2))
     assert [(b.partition, len(b.records)) for b in taken] == [(1, 1), (0, 1)]
 
 
@@ -99,10 +99,10 @@ async def test_a_batch_in_hand_may_finish_when_its_partitions_are_revoked() -> N
     assert one.health.handled == 7
 
 
-class Broken(mode.Service):
+class Broken(mode.Service):  # type: ignore[misc]
     """A service that crashes as soon as it runs."""
 
-    @mode.Service.task
+    @mode.Service.task  # type: ignore[untyped-decorator]
     async def _break(self) -> None:
         raise ZeroDivisionError("a fault of the program")
 
@@ -118,7 +118,7 @@ async def test_a_service_that_crashes_ends_the_workers_with_its_error() -> None:
 async def test_services_are_started_in_order_and_stopped_in_reverse() -> None:
     told: list[str] = []
 
-    class Telling(mode.Service):
+    class Telling(mode.Service):  # type: ignore[misc]
         def __init__(self, name: str) -> None:
             super().__init__()
             self.name = name

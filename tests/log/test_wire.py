@@ -40,10 +40,12 @@ things = st.fixed_dictionaries(
 
 
 def reason(value: bytes) -> str:
-    with pytest.raises(WireError) as caught:
+    try:
         wire.schema_id(value)
         wire.decode(value, THING)
-    return caught.value.reason
+    except WireError as error:
+        return error.reason
+    return "none"
 
 
 @given(things, st.integers(0, 2**32 - 1))
@@ -77,10 +79,7 @@ def test_damage_has_its_reason(value: bytes, expected: str) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_whatever_raise_anything_but_a_wire_error(body: bytes) -> None:
-    try:
-        wire.decode(VALUE[:5] + body, THING)
-    except WireError as error:
-        assert error.reason in ("truncated", "undecodable", "trailing bytes")
+    assert reason(VALUE[:5] + body) in ("none", "truncated", "undecodable", "trailing bytes")
 
 
 @pytest.mark.parametrize(

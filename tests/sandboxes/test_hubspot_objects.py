@@ -44,7 +44,7 @@ def refused(box: Box, method: str, path: str, body: Any, status: int = 400) -> d
         ("contacts", "nothing", "x", "PROPERTY_DOESNT_EXIST"),
         ("contacts", "lastmodifieddate", "2026-01-01", "READ_ONLY_VALUE"),
         ("contacts", "lifecyclestage", "Lead", "INVALID_OPTION"),
-        ("contacts", "hs_email_optout", "yes", "INVALID_OPTION"),
+        ("contacts", "hs_email_optout", "true", "READ_ONLY_VALUE"),
         ("contacts", "hubspot_owner_id", "7", "INVALID_OWNER_ID"),
         ("companies", "annualrevenue", "1,000", "INVALID_NUMBER"),
         ("companies", "numberofemployees", " 5", "INVALID_NUMBER"),
@@ -297,6 +297,28 @@ def test_edits_by_a_person(box: Box) -> None:
     assert box.search("contacts")["total"] == 0
     wrong = {"object": "contacts", "id": "1", "properties": {}}
     assert "resource not found" in box.call("POST", "/_sandbox/edit", wrong, 400)["error"]
+
+
+def test_only_a_contact_opts_out(box: Box) -> None:
+    contact = box.create("contacts", email="a@example.com")
+    box.control("edit", {"object": "contacts", "id": contact, "properties": {"hs_email_optout": True}})
+    assert box.read("contacts", contact, "hs_email_optout")["hs_email_optout"] == "true"
+
+
+def test_properties_are_changed_and_archived(box: Box) -> None:
+    path = "/crm/v3/properties/contacts"
+    option = {"label": "Gold", "value": "gold", "hidden": False}
+    definition = {"name": "tier", "label": "Tier", "type": "enumeration", "fieldType": "select", "options": [option]}
+    box.call("POST", path, definition | {"groupName": "contactinformation"}, 201)
+    contact = box.create("contacts", lastname="L", tier="gold")
+    more = [option, option | {"label": "Silver", "value": "silver"}]
+    assert len(box.call("PATCH", f"{path}/tier", {"options": more, "label": "Level"})["options"]) == 2
+    box.call("PATCH", f"{CONTACTS}/{contact}", {"properties": {"tier": "silver"}})
+    assert refused(box, "PATCH", f"{path}/email", {"label": "x"})
+    box.call("POST", f"{path}/batch/archive", {"inputs": [{"name": "tier"}]}, 204)
+    assert refused(box, "GET", f"{path}/tier", None, 404)
+    assert refused(box, "PATCH", f"{CONTACTS}/{contact}", {"properties": {"tier": "gold"}})
+    box.call("POST", path, definition | {"groupName": "contactinformation"}, 201)
 
 
 def test_account_information(box: Box) -> None:

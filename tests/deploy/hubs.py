@@ -1,0 +1,91 @@
+"""Real hubs for the tests of observability: processes of their own, on an embedded PostgreSQL."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 90.0
+
+
+class Process:
+    """`hub <arguments>` with a web server at `url`."""
+
+    def __init__(self, child: asyncio.subprocess.Process, url: str, log: Path) -> None:
+        self.child = child
+        self.url = url
+        self.log = log
+        self.http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=20.0)
+
+    async def ready(self) -> tuple[int, dict[str, Any]]:
+        """Status and document of /readyz; status 0 while nobody answers."""
+        try:
+            answer = await self.http.get("/readyz")
+        except httpx.HTTPError:
+            return 0, {}
+        document: dict[str, Any] = answer.json()
+        return answer.status_code, document
+
+    async def until_ready(self, status: int = 200) -> dict[str, Any]:
+        """Wait until /readyz answers with this status."""
+
+        async def answered() -> dict[str, Any] | None:
+            if self.child.returncode is not None:
+                raise AssertionError(f"the hub ended with {self.child.returncode}: {self.log.read_text()[-3_000:]}")
+            found, document = await self.ready()
+            return document if found == status else None
+
+        return await until(answered, lambda: f"{status} of /readyz; log: {self.log.read_text()[-3_000:]}")
+
+    async def metrics(self) -> str:
+        """What /metrics says."""
+        answer = await self.http.get("/metrics")
+        assert answer.status_code == 200
+        return answer.text
+
+    async def stop(self) -> int:
+        """Ask it to end in order; its exit code."""
+        with suppress(ProcessLookupError):
+            self.child.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.child.wait(), 60.0)
+
+
+@asynccontextmanager
+async def hub(arguments: list[str], env: Mapping[str, str], port: int, directory: Path) -> AsyncIterator[Process]:
+    """Start `hub`, in this checkout, and end it with the block."""
+    log = directory / f"hub-{port}.log"
+    environment = {**os.environ, **env, "PYTHONPATH": str(ROOT), "HUB_PORT": str(port)}
+    with log.open("w") as file:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "hub.edge", *arguments, env=environment, cwd=directory, stdout=file, stderr=file
+        )
+    process = Process(child, f"http://127.0.0.1:{port}", log)
+    try:
+        yield process
+    finally:
+        await process.http.aclose()
+        if child.returncode is None:
+            try:
+                await process.stop()
+            except TimeoutError:
+                child.kill()
+                await child.wait()
+
+
+async def until(condition: Callable[[], Any], what: Callable[[], str]) -> Any:
+    """Wait for something true, and return it; a test that waits in vain fails here and says for what."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                if found := await condition():
+                    return found
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(f"waited in vain for {what()}") from None

@@ -1,0 +1,255 @@
+"""A CRM, a HubSpot and a Mailchimp for end-to-end tests, a hub on them, and what the oracle says of how they end."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+
+from hub.edge import running, sandboxes
+from hub.edge.demo import _environment, free_port
+from hub.edge.demo_data import World, load_crm, world
+from hub.edge.embedded import Embedded
+from hub.edge.running import Running
+from hub.edge.wiring import Hub, open_hub, read_config
+from streams.ledger import Ledger, balance
+from tests import oracle, oracle_judge
+from tests.oracle import Edit, Thing
+
+LONG = os.environ.get("HUB_LONG") == "1"
+IDLE_SECONDS = 240.0
+
+
+@dataclass
+class Systems:
+    """The three systems, the environment and configuration of a hub on them, and every edit made since the beginning."""
+
+    world: World
+    crm_url: str
+    hubspot: str
+    mailchimp: str
+    env: dict[str, str]
+    config: Path
+    edits: list[Edit] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        """Where the hub's webhooks are expected."""
+        return int(self.env["HUB_PORT"])
+
+    @property
+    def list_id(self) -> str:
+        """Mailchimp's audience."""
+        return str(self.world.mailchimp["lists"][0]["id"])
+
+    async def webhooks(self, **mode: Any) -> None:
+        """Aim HubSpot's webhooks at the hub; Mailchimp's are registered by the connector, and get the same mode."""
+        url = f"http://127.0.0.1:{self.port}/webhooks/hubspot"
+        settings = {"url": url, "secret": self.env["HUBSPOT_SECRET"], "mode": mode}
+        await sandboxes.control(self.hubspot, "webhooks", settings)
+
+    async def crm(self, sql: str, *args: Any) -> Any:
+        """One statement on the CRM; the first value of its first row."""
+        conn = await asyncpg.connect(self.crm_url)
+        try:
+            return await conn.fetchval(sql, *args)
+        finally:
+            await conn.close()
+
+    async def now_held(self) -> World:
+        """What the systems hold now."""
+        conn = await asyncpg.connect(self.crm_url)
+        try:
+            return await oracle_judge.contents(conn, self.hubspot, self.mailchimp, self.env["MAILCHIMP_KEY"])
+        finally:
+            await conn.close()
+
+    def expected(self) -> list[Thing]:
+        """What the golden records must be, by the oracle."""
+        return oracle.expected(self.world, self.edits)
+
+    async def problems(self) -> list[str]:
+        """What is wrong with the systems' contents, in words."""
+        return oracle_judge.judge(self.expected(), await self.now_held())
+
+    # Edits as people make them, each noted for the oracle.
+
+    def note(self, system: str, object_: str, id_: str, fields: dict[str, Any] | None, of: oracle.Key | None = None) -> None:
+        """Tell the oracle of an edit made just now."""
+        self.edits.append(Edit(system, object_, id_, datetime.now(UTC), fields, of))
+
+    async def crm_edit(self, table: str, id_: int, **columns: Any) -> None:
+        """Update a row of the CRM."""
+        sets = ", ".join(f"{name} = ${place}" for place, name in enumerate(columns, start=2))
+        await self.crm(f"update {table} set {sets} where id = $1", id_, *columns.values())
+        self.note("crm", table, str(id_), columns)
+
+    async def crm_insert(self, table: str, **columns: Any) -> int:
+        """Insert a row into the CRM; its id."""
+        values = ", ".join(f"${place}" for place in range(1, len(columns) + 1))
+        id_ = await self.crm(f"insert into {table} ({', '.join(columns)}) values ({values}) returning id", *columns.values())
+        empty = dict.fromkeys(oracle.MAPS["crm", table][1].values())
+        self.note("crm", table, str(id_), empty | columns)
+        return int(id_)
+
+    async def crm_delete(self, table: str, id_: int) -> None:
+        """Delete a row of the CRM that none refers to."""
+        await self.crm(f"delete from {table} where id = $1", id_)
+        self.note("crm", table, str(id_), None)
+
+    async def hubspot_edit(self, object_: str, id_: str, **properties: str) -> None:
+        """Edit a record in HubSpot's user interface."""
+        await sandboxes.control(self.hubspot, "edit", {"object": object_, "id": id_, "properties": properties})
+        self.note("hubspot", object_, id_, {name: value or None for name, value in properties.items()})
+
+    async def hubspot_create(self, object_: str, **properties: str) -> str:
+        """Create a record in HubSpot's user interface; its id."""
+        edit = {"object": object_, "action": "create", "properties": properties}
+        id_ = str((await sandboxes.control(self.hubspot, "edit", edit))["id"])
+        empty = dict.fromkeys(n for n in oracle.MAPS["hubspot", object_][1].values() if not n.startswith("@"))
+        self.note("hubspot", object_, id_, empty | properties)
+        return id_
+
+    async def hubspot_archive(self, object_: str, id_: str) -> None:
+        """Delete a record in HubSpot's user interface."""
+        await sandboxes.control(self.hubspot, "edit", {"object": object_, "id": id_, "action": "archive"})
+        self.note("hubspot", object_, id_, None)
+
+    async def mailchimp_edit(self, email: str, action: str, fields: dict[str, Any] | None, **more: Any) -> None:
+        """An edit by a subscriber or in the audience; `fields` is what it means to the oracle."""
+        await sandboxes.control(self.mailchimp, "edit", {"list": self.list_id, "email": email, "action": action, **more})
+        self.note("mailchimp", "members", email.lower(), fields)
+
+    async def faults(self, vendor: str, *faults: dict[str, Any]) -> None:
+        """Arm faults in one sandbox ("hubspot" or "mailchimp"); without any, clear them."""
+        url = getattr(self, vendor)
+        if faults:
+            await sandboxes.control(url, "faults", list(faults))
+            return
+        async with httpx.AsyncClient(timeout=30) as http:
+            (await http.delete(f"{url}/_sandbox/faults")).raise_for_status()
+
+    async def calls(self, vendor: str, since: int = 0) -> tuple[int, list[dict[str, Any]]]:
+        """The vendor calls after number `since`, and the last number."""
+        async with httpx.AsyncClient(timeout=60) as http:
+            answer = await http.get(f"{getattr(self, vendor)}/_sandbox/requests", params={"since": since})
+            body = answer.raise_for_status().json()
+        return body["last"], body["requests"]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone with exactly one record in each of the three systems, opted in."""
+
+    crm: int
+    hubspot: str
+    email: str
+
+
+def everywhere(systems: Systems) -> list[Person]:
+    """Such people, in the order of their CRM ids."""
+    found = []
+    for thing in oracle.expected(systems.world):
+        by_system = {key[0]: key[2] for key in thing.records}
+        if thing.entity != "contact" or len(thing.records) != 3 or len(by_system) != 3 or thing.one("consent") != "in":
+            continue
+        if thing.one("email") == by_system["mailchimp"] and not thing.left:
+            found.append(Person(int(by_system["crm"]), by_system["hubspot"], by_system["mailchimp"]))
+    return sorted(found, key=lambda person: person.crm)
+
+
+def configuration(state: str, log: str = "embedded", **settings: Mapping[str, Any]) -> str:
+    """The demo's configuration on this state database and log; `settings` are added to the systems of those names."""
+    text = files("hub.edge").joinpath("demo.yaml").read_text()
+    text = text.replace("log: embedded", f'log: "{log}"').replace("state: embedded", f'state: "{state}"')
+    for connector, added in settings.items():
+        lines = "".join(f"\n    {name}: {value}" for name, value in added.items())
+        text = text.replace(f"connector: {connector}\n", f"connector: {connector}{lines}\n")
+    return text
+
+
+@asynccontextmanager
+async def systems_on(
+    server: Embedded,
+    directory: Path,
+    scale: float = 0.05,
+    log: str = "embedded",
+    seed: int = 7,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    sandbox: Any = sandboxes.process,
+) -> AsyncIterator[Systems]:
+    """Three systems with their first contents, on fresh databases; `sandbox` opens one by its name and yields its URL."""
+    mark = uuid.uuid4().hex[:10]
+    made = world(seed, scale, datetime.now(UTC))
+    crm_url, state_url = await server.create(f"crm_{mark}"), await server.create(f"hub_{mark}")
+    conn = await asyncpg.connect(crm_url)
+    await load_crm(conn, made)
+    await conn.close()
+    config = directory / f"hub-{mark}.yaml"
+    config.write_text(configuration(state_url, log, **(settings or {})))
+    try:
+        async with sandbox("hubspot") as hubspot, sandbox("mailchimp") as mailchimp:
+            env = _environment(crm_url, hubspot, mailchimp, port=free_port())
+            app = {"clientSecret": env["HUBSPOT_SECRET"]}
+            await sandboxes.control(hubspot, "seed", {**made.hubspot, "token": env["HUBSPOT_TOKEN"], "app": app})
+            await sandboxes.control(mailchimp, "seed", {**made.mailchimp, "api_key": env["MAILCHIMP_KEY"]})
+            systems = Systems(made, crm_url, hubspot, mailchimp, env, config)
+            await systems.webhooks()
+            yield systems
+    finally:
+        await _drop(server, f"crm_{mark}", f"hub_{mark}")
+
+
+async def _drop(server: Embedded, *databases: str) -> None:
+    """Remove databases with their replication slots, of which a server has few."""
+    conn = await asyncpg.connect(server.url())
+    try:
+        for name in databases:
+            await conn.execute("select pg_terminate_backend(active_pid) from pg_replication_slots where database = $1 and active", name)
+            for _ in range(50):
+                with suppress(asyncpg.ObjectInUseError):
+                    await conn.execute(f"drop database {name} with (force)")
+                    break
+                await asyncio.sleep(0.1)
+    finally:
+        await conn.close()
+
+
+@asynccontextmanager
+async def hub_on(systems: Systems, *, web: bool = True) -> AsyncIterator[tuple[Hub, Running]]:
+    """A running hub, all stages in this process."""
+    config = read_config(systems.config, systems.env)
+    async with open_hub(config, env=systems.env) as hub:
+        async with running.started(hub, port=systems.port if web else None) as started:
+            yield hub, started
+
+
+async def settled(hub: Hub, systems: Systems, seconds: float = IDLE_SECONDS) -> Ledger:
+    """Run until idle; the ledger, which must balance with nothing on its way."""
+    await running.until_idle(hub, seconds)
+    ledger = await balance(hub.context)
+    assert (ledger.unaccounted, ledger.pending, ledger.waiting, ledger.parked) == (0, 0, 0, 0), ledger
+    return ledger
+
+
+async def golden(hub: Hub) -> dict[str, Any]:
+    """The golden records as values without golden ids: what the oracle and another run can be held against."""
+    rows = await hub.context.pool.fetch(
+        "select g.golden_id, g.entity, g.fields, g.deleted, array_agg(r.system || '/' || r.object || '/' || r.external_id"
+        " order by r.system, r.object, r.external_id) as records from hub.golden g join hub.record r using (golden_id)"
+        " where g.merged_into is null and r.system <> 'hub' group by 1, 2, 3, 4"
+    )
+    return {row["golden_id"]: dict(row) for row in rows}
+
+
+def show(problems: Sequence[str], limit: int = 25) -> str:
+    """Problems for an assertion's message."""
+    return "\n".join([f"{len(problems)} problems", *problems[:limit]])
