@@ -1,9 +1,9 @@
 """The connectors there are: one line each."""
 
-from connectors.hubspot import connector as hubspot
+import connectors.hubspot.connector as hubspot
+import connectors.mailchimp.connector as mailchimp
+import connectors.postgresql.connector as postgresql
 from connectors.kit.connector import Factory, Manifest
-from connectors.mailchimp import connector as mailchimp
-from connectors.postgresql import connector as postgresql
 
 CONNECTORS: dict[str, tuple[Manifest, Factory]] = {
     "hubspot": (hubspot.MANIFEST, hubspot.HubSpot),

@@ -5,11 +5,11 @@ was known to hold) and against open intents (what we are writing). Only changed 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hub.event import Event
 from hub.values import Value
-from hub.view import Held, View, echoes, observed, rewritten, unchanged
+from hub.view import Held, View, echoes, is_consent, observed, rewritten, unchanged
 from hub.write import Intent
 
 
@@ -55,9 +55,10 @@ def decide(
             said[name] = value
         if verdict == "echo":
             echoed.append(name)
-            after[name] = _ours(held, value, writing.get(name, value), event.clock.order)
-        elif verdict in ("said", "seen") and not _stale(event, held):
-            after[name] = observed(held, value)
+            known = held.written if held is not None and held.ours else value
+            after[name] = _ours(held, value, writing.get(name, known), event.clock.order)
+        elif not _stale(event, held):
+            after[name] = _told(event, held, value, verdict)
     back = tuple(i.key for i in intents if set(i.values) <= values.keys() and (marked or _came_back(i, values)))
     near_miss = any(name in writing or (view.get(name) or Held(None)).ours for name in said) and not marked
     return Decision(said, tuple(echoed), after, back, near_miss)
@@ -66,8 +67,8 @@ def decide(
 def _judge(event: Event, held: Held | None, value: Value, marked: bool, writing: bool, written: Value) -> str:
     if held is None and value is None:
         return "seen"  # empty at first sight is not emptied: it must not erase what others know
-    if held is not None and _stale(event, held):
-        return "same" if held.before == value else "said"
+    if held is not None and _stale(event, held) and not unchanged(held, value):
+        return "said" if not marked and _late_news(held, value) else "same"
     if held is not None and unchanged(held, value):
         return "echo" if held.ours and (marked or event.clock.order == held.order) else "same"
     if writing and (marked or echoes(written, value)):
@@ -78,13 +79,25 @@ def _judge(event: Event, held: Held | None, value: Value, marked: bool, writing:
 
 
 def _stale(event: Event, held: Held | None) -> bool:
-    """Whether the report is older than our write of this field, by the system's own clock."""
-    return held is not None and held.ours and event.clock.order < held.order
+    """Whether the report is older than what is known of this field, by the system's own clock."""
+    return held is not None and event.clock.order < held.order
+
+
+def _late_news(held: Held, value: Value) -> bool:
+    """Whether an old report still says something: an edit that our write went over, or consent, which has dates of its
+    own. Any other is only the past of what the system told since."""
+    return bool(held.before != value) if held.ours else is_consent(value)
+
+
+def _told(event: Event, held: Held | None, value: Value, verdict: str) -> Held:
+    if held is None or verdict != "same":
+        return observed(held, value, event.clock.order)
+    return held if held.ours else replace(held, order=event.clock.order)
 
 
 def _ours(held: Held | None, value: Value, written: Value, order: int) -> Held:
     base = held or Held(None)
-    return Held(value, True, written, order, base.before, base.rewrites, base.rewritten_to)
+    return Held(value, True, written, max(order, base.order), base.before, base.rewrites, base.rewritten_to)
 
 
 def _came_back(intent: Intent, values: Mapping[str, Value]) -> bool:

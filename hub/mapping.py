@@ -111,12 +111,6 @@ def identifiers(mapping: ObjectMap, natives: Mapping[str, Any]) -> dict[str, str
     return {whose: str(value).strip() for whose, value in held.items() if value not in (None, "")}
 
 
-def heard(mapping: ObjectMap, values: Mapping[str, Value]) -> dict[str, Value]:
-    """Those of a record's values that its system is asked for; of the others it is only told (direction "out")."""
-    told = {f.name for f in mapping.fields if f.direction == "out"}
-    return {name: value for name, value in values.items() if name not in told}
-
-
 def writable(mapping: ObjectMap) -> tuple[FieldMap, ...]:
     """The fields that may be written to this object."""
     return tuple(f for f in mapping.fields if f.direction != "in" and not f.identifies)

@@ -18,8 +18,9 @@ class Held:
     """One field as the system holds it.
 
     value         what it holds
+    order         the system's clock of what is known of the field: of its last report, or of our write
     ours          whether it got there by our write; then `written` is what we wrote (a vendor may store it in other
-                  words), `order` the system's clock of that write, and `before` what stood there until then
+                  words), and `before` what stood there until then
     rewrites      how often in a row the system turned `written` into the same `rewritten_to`
     """
 
@@ -47,12 +48,12 @@ def acknowledged(view: View, written: Mapping[str, Value], stored: Mapping[str, 
     return after
 
 
-def observed(held: Held | None, value: Value) -> Held:
-    """The view of a field that its own system changed."""
+def observed(held: Held | None, value: Value, order: int = 0) -> Held:
+    """The view of a field that its own system changed, by that system's clock at `order`."""
     if held is None or held.written is None:
-        return Held(value)
+        return Held(value, order=order)
     again = held.rewrites + 1 if held.rewritten_to == value else 1
-    return replace(held, value=value, ours=False, rewrites=again, rewritten_to=value)
+    return replace(held, value=value, ours=False, order=order, rewrites=again, rewritten_to=value)
 
 
 def rewritten(held: Held | None, value: Value) -> bool:
@@ -66,14 +67,14 @@ def settled(held: Held | None, golden: Value) -> bool:
         return golden is None
     if held.value == golden or (golden is None and invalid(held.value)):
         return True  # what no type admits may still be all that anybody knows: nothing known does not erase it
-    if _consent(held.value) and _consent(golden):
+    if is_consent(held.value) and is_consent(golden):
         return bool(held.value["status"] == golden["status"])
     return held.written == golden and held.written is not None and (held.ours or held.rewrites >= MAX_REWRITES)
 
 
 def unchanged(held: Held, value: Value) -> bool:
     """Whether a report of `value` is only the record being touched, not this field being changed."""
-    if _consent(held.value) and _consent(value) and value["status"] == "out":
+    if is_consent(held.value) and is_consent(value) and value["status"] == "out":
         return bool(held.value["status"] == "out")
     return bool(held.value == value)
 
@@ -88,7 +89,8 @@ def invalid(value: Value) -> bool:
     return isinstance(value, Mapping) and INVALID in value
 
 
-def _consent(value: Value) -> bool:
+def is_consent(value: Value) -> bool:
+    """Whether a canonical value is a consent."""
     return isinstance(value, Mapping) and "status" in value
 
 

@@ -37,6 +37,7 @@ class Deliverer:
         self.healthy = True
         self.last_error: str | None = None
         self.busy_since: float | None = None  # of the step in hand, when it last moved; seconds of time.monotonic()
+        self.outage: str | None = None  # what was wrong with the state database at the last step
 
     async def step(self) -> int:
         """Deliver what is due now; returns how many rows of the queue were worked on."""
@@ -68,6 +69,7 @@ class Deliverer:
                 await receipts.leave_intents(conn, [w for row in rows for w in row.prepared.writes])
             calls = _calls(rows, max(1, self.connector.manifest.limits.batch))
             for some in _abreast(calls, CALLS_ABREAST):
+                self.busy_since = time.monotonic()
                 await asyncio.gather(*map(self._call, some))
                 done = [row for row in rows if row.complete]
                 rows = [row for row in rows if not row.complete]
@@ -151,16 +153,29 @@ async def forever(deliverer: Deliverer, wake: asyncio.Event, idle_seconds: float
     alive = asyncio.create_task(_stay_alive(deliverer))
     try:
         while True:
-            try:
-                worked = await deliverer.step()
-            except INFRASTRUCTURE as error:
-                deliverer.healthy, deliverer.last_error = False, f"{type(error).__name__}: {error}"
-                worked = 0
+            worked = await _step(deliverer)
             if not worked:
                 wake.clear()
                 await _within(wake, idle_seconds)
     finally:
         alive.cancel()
+
+
+async def _step(deliverer: Deliverer) -> int:
+    deliverer.busy_since = time.monotonic()
+    outage, deliverer.outage = deliverer.outage, None
+    try:
+        worked = await deliverer.step()
+    except INFRASTRUCTURE as error:
+        metrics.failed("deliver", deliverer.target, error)
+        deliverer.outage = f"{type(error).__name__}: {error}"
+        deliverer.healthy, deliverer.last_error = False, deliverer.outage
+        return 0
+    finally:
+        deliverer.busy_since = None
+    if outage and deliverer.last_error == outage:  # the state database answers again, and nothing else is wrong
+        deliverer.healthy, deliverer.last_error = True, None
+    return worked
 
 
 async def _stay_alive(deliverer: Deliverer) -> None:

@@ -126,16 +126,15 @@ def _upserts(
         if verdict is not None and not records:
             continue
         values = _resolve(model, stored, prepared, mapping)
-        if isinstance(values, HeldFor | NoWrite):
-            prepared.verdict = values
-            return
-        if records:
-            verdict = _updates(stored, prepared, mapping, records, values)
+        if isinstance(values, NoWrite):
+            verdict = values
+        elif records:  # the rest need not wait for what it refers to
+            verdict = _updates(stored, prepared, mapping, records, values.known)
+            verdict = values.waits or verdict
         else:
-            verdict = _create(prepared, mapping, existing, values)
+            verdict = values.waits or _create(prepared, mapping, existing, values.known)
         break
-    if not prepared.writes:
-        prepared.verdict = verdict or NoWrite("unchanged")
+    prepared.verdict = verdict or (None if prepared.writes else NoWrite("unchanged"))
 
 
 def _updates(
@@ -201,26 +200,35 @@ def _write(
     )
 
 
-def _resolve(
-    model: Model, stored: Stored, prepared: Prepared, mapping: ObjectMap
-) -> dict[str, Value] | HeldFor | NoWrite:
-    """The golden values with references in the target's own terms; or what must be written first."""
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Golden values with references in the target's own terms; `waits`: for what must be written before the others."""
+
+    known: dict[str, Value]
+    waits: HeldFor | None = None
+
+
+def _resolve(model: Model, stored: Stored, prepared: Prepared, mapping: ObjectMap) -> Resolved | NoWrite:
+    """The golden values as the target can take them now, or why it takes none."""
     assert prepared.golden is not None
     values = prepared.golden.values()
+    waits: HeldFor | None = None
     for entry in writable(mapping):
         value = values.get(entry.name)
         if value is None or not _is_ref(value):
             continue
         there = _there(model, stored, prepared, mapping, entry.object, value)
         if isinstance(there, HeldFor):
-            return there
+            waits = waits or there
+            del values[entry.name]
+            continue
         if there is None and mapping.entity.fields[entry.name].required:
             return NoWrite("filtered", f"its {entry.name} is not in {mapping.system}")
         if there is None:
             del values[entry.name]
         else:
             values[entry.name] = {"system": mapping.system, "object": entry.object, "id": there}
-    return values
+    return Resolved(values, waits)
 
 
 def _there(

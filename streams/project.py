@@ -6,7 +6,7 @@ from hub.decide import decide
 from hub.event import Event, from_avro
 from hub.fold import DELETED, claims_of, fold
 from hub.identity import IdentityEvent, RecordId
-from hub.view import INVALID, Held
+from hub.view import INVALID, Held, observed
 from streams import linking, metrics, outcomes, projecting, steward, tracing
 from streams.batches import process
 from streams.context import Context
@@ -117,6 +117,7 @@ class Project:
 def _end(reading: Reading) -> RecordState:
     state, event = reading.state, reading.event
     state.claims = fold(state.claims, claims_of(reading.values, event.at, event.clock))
+    state.view[DELETED] = observed(None, True, event.clock.order)
     state.gone, state.last_event = True, event.event_id
     return state
 
@@ -153,7 +154,8 @@ def _absorb(reading: Reading, intents: dict[tuple[str, str], list], used: set[st
 
 def _invalid(reading: Reading) -> dict[str, Held]:
     """What a record holds that its field's type does not admit: known to be there, claimed by nobody."""
-    return {name: Held({INVALID: str(raw)[:500]}) for name, (raw, _) in reading.invalid.items()}
+    order = reading.event.clock.order
+    return {name: Held({INVALID: str(raw)[:500]}, order=order) for name, (raw, _) in reading.invalid.items()}
 
 
 def _unsaid(reading: Reading) -> dict[str, object] | None:

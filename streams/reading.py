@@ -7,7 +7,7 @@ from hub.decide import Decision
 from hub.event import Event
 from hub.fold import DELETED
 from hub.identity import Key, keys, own_keys
-from hub.mapping import Decoded, ObjectMap, decode, heard, identifiers
+from hub.mapping import Decoded, ObjectMap, decode, identifiers
 from hub.model import Model
 from hub.values import Value
 from streams.workspace import RecordState
@@ -34,7 +34,7 @@ class Reading:
     @property
     def said(self) -> dict[str, Value]:
         """The fields that the system changed, of those that it is asked for."""
-        return heard(self.mapping, self.decision.said) if self.decision else {}
+        return self.decision.said if self.decision else {}
 
 
 def read(model: Model, event: Event, state: RecordState | None) -> Reading | None:

@@ -59,8 +59,9 @@ async def _recorded(context: Context, lease: str, results: Results) -> list[tupl
         arrived = await _arrived(conn, [p for p, some in results if any(isinstance(r, Applied) for _, r in some)])
         emitted += await _views(context, conn, pairs)
         emitted += [_receipt(context, w, r) for w, r in pairs]
-        emitted += [_captured(context, change, w.trace) for w, r in pairs for change in _found(w, r)]
-        metrics.captured(change for w, r in pairs for change in _found(w, r))
+        found = [(change, w.trace) for p, some in results for w, r in some for change in _found(p, w, r)]
+        emitted += [_captured(context, change, trace) for change, trace in found]
+        metrics.captured(change for change, _ in found)
         await _forget_intents(conn, pairs)
         if any(isinstance(r, Applied) for _, r in pairs):
             await _note_activity(conn, results[0][0].due.target)
@@ -107,7 +108,7 @@ async def _views(context: Context, conn: Connection, pairs: Sequence[tuple[Write
     links: list[IdentityEvent] = []
     for write, receipt in taken:
         id_ = (write.target, write.object, receipt.external_id)
-        if id_ not in states:
+        if id_ not in states or not states[id_].golden_id:
             states[id_] = _created(write, id_)
             links.append(IdentityEvent("link", write.golden_id, states[id_].entity, write.key, id_, reason="created"))
         _acknowledge(states[id_], write, receipt)
@@ -147,13 +148,24 @@ def _stored(write: Write, receipt: Receipt) -> dict[str, Value]:
     return {name: values[name] for name in write.values if name in values}
 
 
-def _found(write: Write, receipt: Receipt) -> list[Change]:
+def _found(prepared: Prepared, write: Write, receipt: Receipt) -> list[Change]:
     """Changes that an answer revealed: records that were there already, were edited meanwhile, or are gone."""
     if isinstance(receipt, Deferred):
         return list(receipt.found)
     if isinstance(receipt, Refused) and receipt.code == "gone" and write.external_id and write.op == "update":
-        return [Change(write.target, write.object, write.external_id, op="delete", at=now(), channel="read")]
+        version = _last_order(prepared.records.get(write.external_id))
+        return [
+            Change(
+                write.target, write.object, write.external_id, op="delete", version=version, at=now(), channel="read"
+            )
+        ]
     return []
+
+
+def _last_order(record: RecordState | None) -> int | None:
+    """A refusal tells no version: it is as new as the newest report, in the system's own count, so that a record that
+    comes back is newer still."""
+    return max((held.order for held in record.view.values() if held.order), default=None) if record else None
 
 
 def _captured(context: Context, change: Change, trace: str | None) -> NewRecord:

@@ -17,7 +17,6 @@ from hub.decide import strip
 from hub.event import Event, from_avro
 from hub.fold import DELETED, Claim, claims_of
 from hub.identity import RecordId
-from hub.mapping import heard
 from hub.projection import project
 from streams import steward
 from streams.context import Context, publish
@@ -162,8 +161,7 @@ def _apply(context: Context, shadow: Shadow, event: Event) -> None:
         state = shadow.records[one.record] = reading.state
         state.home = state.golden_id = home
         unsaid = shadow.unsaid.get((one.event_id, one.external_id), frozenset())
-        values = heard(reading.mapping, reading.values)
-        said = {name: strip(value) for name, value in values.items() if name not in unsaid}
+        said = {name: strip(value) for name, value in reading.values.items() if name not in unsaid}
         state.claims = fold.fold(state.claims, claims_of(said, one.at, one.clock))
         deleted = state.claims.get(DELETED)
         state.gone = bool(deleted and deleted.value)

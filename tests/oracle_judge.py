@@ -130,12 +130,18 @@ def _compare(account: Account, key: Key, thing: Thing, home: dict[Key, Key]) -> 
 
 
 def _differences(account: Account, key: Key, thing: Thing, home: dict[Key, Key]) -> list[str]:
-    """The fields in which a record is not as it should be."""
-    wrong = []
+    """The fields in which a record is not as it should be. Where nobody knows a value, a record keeps what it had; and
+    it cannot refer to what is not in its system."""
+    wrong, had = [], key in _known(account.system, thing)
+    there = {name for other, name in home.items() if other[0] == account.system}
     for name in MAPS[key[:2]][1]:
         kind, held = TYPES[thing.entity][name], account.found[key].get(name)
+        if had and name not in thing.values:
+            continue
         if kind == "ref":
             held = home.get(held, held) if held else None
+            if held is None and home and not there & set(thing.values.get(name, ())):
+                continue
         if kind == "consent":
             held = held[0] if held else None
         if loose(held) not in map(loose, thing.values.get(name, [None])):

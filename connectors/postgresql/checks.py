@@ -6,7 +6,7 @@ from connectors.kit.connector import Finding
 from connectors.postgresql.feed import Feed
 from connectors.postgresql.mapped import Index, Mapped
 from connectors.postgresql.session import Session
-from connectors.postgresql.target import Target
+from connectors.postgresql.target import denied
 from hub.errors import ConfigError, HubError
 from hub.mapping import writable
 
@@ -17,27 +17,28 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 
 """
 
 
-async def check(session: Session, index: Index, feed: Feed | None, target: Target) -> list[Finding]:
+async def check(session: Session, index: Index, feed: Feed | None) -> list[Finding]:
     """Never raises for what it reports; changes nothing."""
     try:
         await session.open()
         async with session.connection() as conn:
-            return await _findings(conn, index, feed, target)
+            return await _findings(conn, index, feed)
     except ConfigError as error:
         return [Finding(False, f"{p.where}: {p.what}", p.suggestion) for p in error.problems]
     except HubError as error:
         return [Finding(False, str(error), "correct `url`, or start the database and let this host in")]
 
 
-async def _findings(conn: asyncpg.Connection, index: Index, feed: Feed | None, target: Target) -> list[Finding]:
+async def _findings(conn: asyncpg.Connection, index: Index, feed: Feed | None) -> list[Finding]:
     server = conn.get_server_version()
     role = await conn.fetchval("SELECT current_user")
     found = [Finding(True, f"connected to PostgreSQL {server.major}.{server.minor} as {role}")]
     await index.load(conn)
     for mapped in index.objects.values():
         found += await _rights(conn, mapped, role)
-    if target.denied:
-        found.append(Finding(False, "records cannot be created", target.denied))
+    creating = any(m.mapping.create and writable(m.mapping) for m in index.objects.values())
+    if creating and (why := await denied(conn)):
+        found.append(Finding(False, "records cannot be created", why))
     return found + (await feed.findings(conn) if feed else [])
 
 

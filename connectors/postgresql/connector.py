@@ -1,6 +1,7 @@
 """PostgreSQL: captured by its log or by triggers, written in transactions. See NOTES.md for rights and limits."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -76,7 +77,7 @@ class PostgreSQL:
 
     async def check(self) -> list[Finding]:
         """Connection, version, rights on each table, and the state of the capture."""
-        return await checks.check(self._session, self._index, self._feed, self._target)
+        return await checks.check(self._session, self._index, self._feed)
 
     def streams(self) -> Sequence[Stream]:
         """One stream for everything: a database has one order."""
@@ -84,12 +85,14 @@ class PostgreSQL:
             return ()
         return (Stream(self._feed.stream, tuple(self._index.mappings), self._seconds),)
 
-    async def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncIterator[Page]:
-        """See `Connector.poll`."""
+    async def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
+        """See `Connector.poll`. Where the schema was changed it is read again, and the poll is to be tried again."""
         if not self._feed or stream != self._feed.stream:
             raise ConfigError([Problem(self.system, f"there is no stream {stream}")])
-        async for page in capture.poll(self._session, self._index, self._feed, checkpoint, self._page):
-            yield page
+        pages = capture.poll(self._session, self._index, self._feed, checkpoint, self._page)
+        async with aclosing(pages), self._reloading():
+            async for page in pages:
+                yield page
 
     async def receive(self, request: Request) -> list[Notice]:
         """A database sends no webhooks."""
@@ -104,16 +107,21 @@ class PostgreSQL:
         """See `Connector.deliver`. Where the schema was changed it is read again, and the writes are to be retried."""
         if not writes:
             return []
-        try:
+        async with self._reloading():
             return await self._target.deliver(writes)
-        except faults.SchemaChanged as error:
-            async with self._session.connection() as conn:
-                await self._load(conn)
-            raise Retry(str(error), after=0.1) from None
 
     async def lag_bytes(self) -> int:
         """Bytes of log (or of outbox) that the database keeps because the hub has not acknowledged them."""
         return await self._feed.lag_bytes() if self._feed else 0
+
+    @asynccontextmanager
+    async def _reloading(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except faults.SchemaChanged as error:
+            async with self._session.connection() as conn:
+                await self._load(conn)
+            raise Retry(str(error), after=0.1) from None
 
     async def _load(self, conn: asyncpg.Connection) -> None:
         server = conn.get_server_version()

@@ -12,8 +12,8 @@ of X or later made its first change after P was read: the feed has all of it, an
 numbered) behind P, so that condition 1 holds for it. A transaction with a lower id may be neither: it may have changed
 the table before the feed began and still be open, or its commit may be in the log and not yet be seen by anybody, as
 with synchronous replication. So no row is read before all of them are over, which is when the oldest running
-transaction (`pg_snapshot_xmin`) is X or later; from then on every reading contains them, condition 2. Nobody waits:
-until then the feed is read and the snapshot is not.
+transaction (`pg_snapshot_xmin`) is X or later; from then on every reading contains them, condition 2. Until
+then the feed is read and the snapshot is not.
 
 What a reading contains although the feed delivers it too (a transaction with a version above P that committed before
 the reading) comes again in the same words, and whatever came after it, after it. A row deleted meanwhile is either not
@@ -79,7 +79,12 @@ class Snapshots:
     @property
     def done(self) -> bool:
         """Whether every table was read."""
-        return all(one.done for one in self._progress.values())
+        return not self.waiting
+
+    @property
+    def waiting(self) -> list[str]:
+        """Tables that were not read to the end."""
+        return sorted({one.table for one in self._progress.values() if not one.done})
 
     async def begin(self) -> None:
         """Note which tables are to be read: new ones, and those that were out of the feed or have another key now."""

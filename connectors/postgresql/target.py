@@ -34,6 +34,8 @@ CREATE TABLE IF NOT EXISTS hub_sync.created (
     at           timestamptz NOT NULL DEFAULT now()
 );
 """
+GRANT = "GRANT USAGE ON SCHEMA hub_sync TO <role>; GRANT SELECT, INSERT, UPDATE ON hub_sync.created TO <role>;"
+PROVISIONED = "SELECT to_regclass('hub_sync.created') IS NOT NULL"
 LIMITS = "SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '60s'; SET CONSTRAINTS ALL IMMEDIATE"
 CLAIM = """
 INSERT INTO hub_sync.created AS c (key, object, external_id, version) VALUES ($1, $2, '', 0)
@@ -55,19 +57,10 @@ class Target:
 
     async def provision(self, conn: asyncpg.Connection) -> None:
         """Make the table that creates are remembered in. Where that is not permitted, creates are refused until it is."""
-        self._denied = ""
-        if await conn.fetchval("SELECT to_regclass('hub_sync.created') IS NOT NULL"):
-            return
-        try:
+        self._denied = await denied(conn)
+        if not self._denied and not await conn.fetchval(PROVISIONED):
             async with conn.transaction():
                 await conn.execute(SCHEMA)
-        except asyncpg.InsufficientPrivilegeError as error:
-            self._denied = f"{error.args[0]}. Run as the owner of the database:\n{SCHEMA}"
-
-    @property
-    def denied(self) -> str:
-        """Why creates are not possible, with what to do; empty where they are."""
-        return self._denied
 
     async def deliver(self, writes: Sequence[Write]) -> list[Receipt]:
         """One receipt per write, in their order. Raises what concerns all of them; then nothing was written."""
@@ -165,6 +158,15 @@ class Target:
         if after is None:
             return Refused("a trigger of the database dropped the delete", "dropped")
         return Applied(external_id, order=after[VERSION_COLUMN])
+
+
+async def denied(conn: asyncpg.Connection) -> str:
+    """Why creates are not possible, with what to do; empty where they are."""
+    if await conn.fetchval(PROVISIONED):
+        may = await conn.fetchval("SELECT has_table_privilege('hub_sync.created', 'SELECT, INSERT, UPDATE')")
+        return "" if may else GRANT
+    may = await conn.fetchval("SELECT has_database_privilege(current_database(), 'CREATE')")
+    return "" if may else f"creates need a table of the hub's own. Let the owner of the database run:\n{SCHEMA}{GRANT}"
 
 
 def agree(held: Value, other: Value) -> bool:

@@ -27,7 +27,7 @@ from rich.table import Table as Grid
 
 from connectors.kit.connector import Factory, Finding, Manifest
 from hub.config import Config, SystemConfig, load
-from hub.config_secrets import hidden
+from hub.config.secrets import hidden
 from hub.entity import Entity
 from hub.errors import ConfigError, HubError, Problem
 from hub.mapping import ObjectMap, writable

@@ -5,14 +5,54 @@ from typing import Annotated
 
 import typer
 
+from connectors.registry import CONNECTORS
+from hub.config.schema import json_schema
+from hub.edge import check as checking
 from hub.edge import demo as demonstration
-from hub.edge.cli import AsJson, Exit, app, go
+from hub.edge import init as initial
+from hub.edge.cli import DEFAULT_CONFIG, AsJson, ConfigPath, Exit, app, go
 from hub.edge.commands_ask import print_why
 from hub.edge.commands_run import progress, show_left
 from hub.edge.demo import Options, Report, Stage
 from hub.edge.output import as_json, err, out, table
 from hub.edge.running import until_told
 from hub.edge.wiring import Hub
+
+MANIFESTS = {name: manifest for name, (manifest, _) in CONNECTORS.items()}
+
+
+@app.command("init")
+def init_(
+    source: Annotated[str, typer.Option("--from", help="The database to read: postgresql://user:password@host/database.")],
+    to: Annotated[str, typer.Option(help="Systems to bring in line with it, separated by commas: hubspot, mailchimp.")] = "",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = DEFAULT_CONFIG,
+    system: Annotated[str, typer.Option(help="What to call the database in the configuration.")] = "crm",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Read a database's catalogue and write a commented configuration for it, with proposed objects and mappings."""
+    targets = [name.strip() for name in to.split(",") if name.strip()]
+    written = go(initial.init(source, output, manifests=MANIFESTS, to=targets, system=system, force=force))
+    as_json(written.to_json()) if json else initial.show(written, out)
+
+
+@app.command()
+def check(
+    config: ConfigPath = DEFAULT_CONFIG,
+    offline: Annotated[bool, typer.Option("--offline", help="Only read the file; connect to nothing.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Check a configuration, connect to every system with the least call that proves the credentials, and say what each
+    system owns. Exit 1 when a system cannot be used, 2 when the configuration is wrong."""
+    checked = go(checking.check(config, CONNECTORS, offline=offline))
+    as_json(checked.to_json()) if json else checking.show(checked, out)
+    raise Exit(checked.exit_code)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of hub.yaml, for completion in editors."""
+    as_json(json_schema(MANIFESTS))
 
 
 @app.command()

@@ -21,10 +21,10 @@ from rich.table import Table as Grid
 from connectors.postgresql.catalogue import Table, quote, read_tables
 from connectors.postgresql.session import connect
 from hub.config import loads
-from hub.config_manifest import ManifestLike, Manifests
-from hub.config_schema import json_schema
-from hub.config_secrets import variables
-from hub.config_source import closest, read
+from hub.config.manifest import ManifestLike, Manifests
+from hub.config.schema import json_schema
+from hub.config.secrets import variables
+from hub.config.source import closest, read
 from hub.edge.init_columns import Samples, kind_of
 from hub.edge.init_guess import Proposal, propose
 from hub.edge.init_render import Target, render

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from connectors.postgresql.catalogue import Column, Table
-from hub.config_entities import canonical
+from hub.config.entities import canonical
 from hub.edge import init_words as words
 from hub.values import CONSENT, InvalidValue, parse
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from hub.config_manifest import ManifestLike, SettingLike
-from hub.config_settings import variable
+from hub.config.manifest import ManifestLike, SettingLike
+from hub.config.settings import variable
 from hub.edge.init_columns import Guess
 from hub.edge.init_guess import Proposal, Proposed
 

@@ -9,9 +9,9 @@ from connectors.kit.connector import Manifest
 from connectors.registry import CONNECTORS
 from hub.codecs import STANDARD
 from hub.config import load, loads
-from hub.config_entities import canonical
-from hub.config_models import SIMPLE_RULES, Entity, EntityField, NativeField, Object, Root
-from hub.config_source import closest
+from hub.config.entities import canonical
+from hub.config.models import SIMPLE_RULES, Entity, EntityField, NativeField, Object, Root
+from hub.config.source import closest
 from hub.rules import FUNCTIONS
 from hub.values import PARSERS
 

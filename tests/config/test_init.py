@@ -10,7 +10,7 @@ from rich.console import Console
 
 from connectors.registry import CONNECTORS
 from hub.config import Config, load
-from hub.config_source import read
+from hub.config.source import read
 from hub.edge.embedded import Embedded
 from hub.edge.init import Written, init, show
 from hub.edge.init_columns import singular, spell

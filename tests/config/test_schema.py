@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from hub.config_schema import json_schema
-from hub.config_source import read
+from hub.config.schema import json_schema
+from hub.config.source import read
 from tests.config.samples import FULL, MANIFESTS
 from tests.config.test_problems import CRM, HUBSPOT
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.config_secrets import MAX_SECRET_BYTES, UnresolvedError, hidden, referenced, resolve, variables
+from hub.config.secrets import MAX_SECRET_BYTES, UnresolvedError, hidden, referenced, resolve, variables
 
 
 def test_references_are_replaced_wherever_they_stand() -> None:

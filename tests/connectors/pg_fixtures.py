@@ -14,6 +14,7 @@ from connectors.postgresql.connector import PostgreSQL
 from hub.change import Change
 from hub.entity import Entity, Field
 from hub.mapping import FieldMap, ObjectMap
+from hub.receipt import Receipt
 from hub.rules import Rule
 from hub.write import Write
 
@@ -94,7 +95,7 @@ async def pages(connector: PostgreSQL, checkpoint: Checkpoint | None = None, ack
     """One poll to its end, as the hub does it."""
     found = []
     for stream in connector.streams():
-        async with aclosing(connector.poll(stream.name, checkpoint)) as polled:  # type: ignore[type-var]
+        async with aclosing(connector.poll(stream.name, checkpoint)) as polled:
             async for page in polled:
                 found.append(page)
                 if acknowledge:
@@ -151,3 +152,24 @@ def update(mapping: ObjectMap, external_id: str, expected: Mapping[str, Any], **
 def delete(mapping: ObjectMap, external_id: str) -> Write:
     """A delete as the hub would plan it."""
     return Write("crm", mapping.object, f"g{external_id}", 1, "delete", mapping, external_id)
+
+
+async def one(connector: PostgreSQL, write: Write) -> Receipt:
+    """Deliver one write."""
+    (receipt,) = await connector.deliver([write])
+    return receipt
+
+
+async def rows(crm: Crm, query: str = "SELECT * FROM contacts ORDER BY id") -> list[dict[str, Any]]:
+    """The contacts as they are."""
+    return [dict(row) for row in await crm.conn.fetch(query)]
+
+
+async def waiting(crm: Crm, then: str = "") -> None:
+    """Until a session of the hub waits for a lock; `then` is an SQL expression on its row of pg_stat_activity."""
+    query = (
+        f"SELECT count({then or 'pid'}) FROM pg_stat_activity WHERE application_name = 'integration-hub'"
+        " AND wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    while not await crm.conn.fetchval(query):
+        continue

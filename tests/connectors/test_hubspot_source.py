@@ -22,7 +22,8 @@ async def searches(hub: Rig, since: int = 0) -> list[dict[str, Any]]:
 
 async def test_the_first_read_is_complete_and_an_idle_poll_is_one_call_that_finds_nothing() -> None:
     async with rig() as hub:
-        await hub.seed(contacts=[contact(i) for i in range(1, 251)])
+        stamp = now()  # recent, so that the next passes meet them again
+        await hub.seed(contacts=[contact(i, stamp) for i in range(1, 151)])
         first = await pages(hub.connector, "contacts")
         assert {c.external_id for c in changes_of(first)} == {str(i) for i in range(1, 251)}
         before = len(await hub.calls())
@@ -143,6 +144,20 @@ async def test_what_the_index_shows_late_is_not_missed() -> None:
         assert [c.fields["firstname"] for c in found] == ["Early", "Late"]
 
 
+async def test_what_changes_behind_a_pass_is_found_by_the_next_one() -> None:
+    async with rig(index_lag_seconds=0) as hub:
+        checkpoint = (await pages(hub.connector, "contacts"))[-1].checkpoint
+        await hub.seed(contacts=[contact(i, now()) for i in range(1, 451)])
+        async for page in hub.connector.poll("contacts", checkpoint):
+            if checkpoint["last_id"] == 0 and page.checkpoint["last_id"]:
+                await hub.edit("contacts", "1", properties={"firstname": "Ada"})
+                await asyncio.sleep(2.1)  # the vendor's clock is told by the second
+            checkpoint = page.checkpoint
+            await page.acknowledge()
+        (change,) = changes_of(await pages(hub.connector, "contacts", checkpoint))
+        assert (change.external_id, change.fields["firstname"]) == ("1", "Ada")
+
+
 async def test_archived_records_are_deletes_with_the_event_id_that_a_webhook_gives_them() -> None:
     async with rig(deletes_seconds=0) as hub:
         await hub.seed(contacts=[contact(1), contact(2)])
@@ -174,6 +189,10 @@ async def test_a_merge_is_told_by_the_record_it_made() -> None:
         assert state.fields["email"] == "c1@example.com"
         told = await hub.connector.fetch([Notice("hubspot", "contacts", "2", "propertyChange")])
         assert ids(told) == ids([merge, state])
+        await hub.edit("contacts", state.external_id, properties={"firstname": "Ada"})
+        again, edited = await hub.connector.fetch([Notice("hubspot", "contacts", state.external_id, "propertyChange")])
+        assert ids([again]) == ids([merge])
+        assert ids([edited]) != ids([state])
 
 
 async def test_a_bounded_rate_is_kept_and_a_refusal_for_speed_is_waited_out() -> None:

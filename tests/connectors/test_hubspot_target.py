@@ -148,6 +148,17 @@ async def test_one_bad_record_does_not_stop_the_rest_of_its_batch() -> None:
         assert len(await hub.all_of("contacts")) == 19
 
 
+async def test_a_batch_refused_as_a_whole_is_tried_in_halves() -> None:
+    async with rig() as hub:
+        whole = {"kind": "status", "times": 1, "status": 400, "match": "POST /crm/v3/objects/contacts/batch/upsert"}
+        await hub.fault(whole)
+        writes = [create(CONTACTS, f"contact_{n}", email=f"n{n}@example.com") for n in range(7)]
+        assert all(isinstance(r, Applied) for r in await hub.connector.deliver(writes))
+        await hub.fault(whole)
+        (refused,) = await hub.connector.deliver([create(CONTACTS, "contact_9", email="n9@example.com")])
+        assert isinstance(refused, Refused)
+
+
 async def test_an_update_sends_what_is_due_and_compares_first() -> None:
     async with rig() as hub:
         await hub.seed(contacts=[contact(n) for n in range(1, 5)])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hub.errors import ConfigError, Fatal
+from hub.errors import ConfigError, Fatal, Retry
 from tests.connectors.pg_fixtures import (
     CONTACTS,
     Crm,
@@ -316,3 +316,17 @@ async def test_idle_log_is_let_go(crm: Crm) -> None:
     assert all_changes(found) == []
     assert behind > 3_000_000 > await connector.lag_bytes()
     assert await pages(connector, found[-1].checkpoint) == []
+
+
+async def test_schema_changed_while_reading(crm: Crm) -> None:
+    """A column dropped in the middle of a snapshot: one poll fails, the next goes on."""
+    await crm.run(CONTACTS, "INSERT INTO contacts (id) SELECT n FROM generate_series(1, 4) n")
+    connector = await crm.open(contacts(), page=2)
+    polled = connector.poll(connector.streams()[0].name, None)
+    first = await anext(polled)
+    await crm.run("ALTER TABLE contacts DROP updated_at")
+    with pytest.raises(Retry, match="the schema changed"):
+        await anext(polled)
+    rest, _ = await poll(connector, first.checkpoint)
+    assert [c.external_id for c in [*first.changes, *rest]] == ["1", "2", "3", "4"]
+    assert "updated_at" not in rest[0].fields

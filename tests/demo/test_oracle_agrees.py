@@ -14,7 +14,7 @@ from connectors.kit.sandbox import serve
 from connectors.mailchimp.sandbox import create_app as mailchimp_app
 from connectors.registry import CONNECTORS
 from hub import config
-from hub.edge.demo_data import load_crm, world
+from hub.edge.demo_data import NOW, load_crm, world
 from hub.entity import Entity
 from hub.event import Clock
 from hub.fold import claims_of, fold
@@ -57,12 +57,16 @@ def _plain(value: Any) -> str:
     return str(value) if isinstance(value, Decimal) else value.isoformat()
 
 
+# The hub reads the world when all of it has happened.
+OBSERVED = (NOW - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
 def _source(mapping: ObjectMap, record: Record) -> Source:
     said = decode(mapping, _natives(record)).values
     heard = {field.name for field in mapping.fields if field.direction != "out"} | mapping.constants.keys()
     micros = (record.at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     values = {name: value for name, value in said.items() if name in heard and value is not None}
-    claims = claims_of(values, micros, Clock(micros, micros, "/".join(record.key)))
+    claims = claims_of(values, micros, Clock(micros, OBSERVED, "/".join(record.key)))
     return Source(*record.key, fold({}, claims))
 
 

@@ -4,12 +4,17 @@ import asyncio
 import os
 import signal
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
+
+from hub.edge.embedded import Embedded
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 90.0
@@ -89,3 +94,75 @@ async def until(condition: Callable[[], Any], what: Callable[[], str]) -> Any:
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise AssertionError(f"waited in vain for {what()}") from None
+
+
+CONFIG = """
+version: 1
+log: {log}
+state: {state}
+systems:
+  crm:
+    connector: postgresql
+    url: ${{CRM_URL}}
+    objects:
+      contacts:
+        entity: contact
+        table: public.contacts
+        key: id
+        clock: updated_at
+        fields: {{email: email, first_name: first_name, phone: phone}}
+  shop:
+    connector: postgresql
+    url: ${{SHOP_URL}}
+    objects:
+      customers:
+        entity: contact
+        table: public.customers
+        key: id
+        clock: updated_at
+        fields: {{email: mail, first_name: given_name, phone: phone}}
+entities:
+  contact:
+    match: [email]
+    fields:
+      email: {{truth: [crm, shop]}}
+      first_name: {{truth: [crm, shop]}}
+      phone: latest
+"""
+
+TABLES = {
+    "crm": "create table contacts (id bigint generated always as identity primary key, email text, first_name text,"
+    " phone text, updated_at timestamptz not null default now())",
+    "shop": "create table customers (id bigint generated always as identity primary key, mail text, given_name text,"
+    " phone text, updated_at timestamptz not null default now())",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TwoSystems:
+    """Two databases that share their customers, and the configuration of a hub that keeps them in line."""
+
+    config: Path
+    env: Mapping[str, str]
+    urls: Mapping[str, str]
+
+    async def execute(self, system: str, statement: str, *values: Any) -> Any:
+        """Run a statement in a system's database; the first value of the first row, if any."""
+        conn = await asyncpg.connect(self.urls[system])
+        try:
+            return await conn.fetchval(statement, *values)
+        finally:
+            await conn.close()
+
+
+async def two_systems(server: Embedded, directory: Path, log: str = "embedded") -> TwoSystems:
+    """Make both databases, empty but for their tables, and write the configuration."""
+    suffix = uuid.uuid4().hex[:8]
+    urls = {name: await server.create(f"{name}_{suffix}") for name in TABLES}
+    config = directory / "hub.yaml"
+    config.write_text(CONFIG.format(log=log, state="${STATE_URL}"))
+    env = {"CRM_URL": urls["crm"], "SHOP_URL": urls["shop"], "STATE_URL": await server.create(f"hub_{suffix}")}
+    made = TwoSystems(config, env, urls)
+    for name, table in TABLES.items():
+        await made.execute(name, table)
+    return made

@@ -14,10 +14,10 @@ from ruamel.yaml import YAML
 
 from hub.edge import demo, embedded
 from streams.metrics import METRICS
-from tests.deploy.hubs import ROOT, Process, hub, until
+from tests.deploy.hubs import ROOT, hub, until
 from tests.deploy.prometheus_server import Prometheus, scraping
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/hub.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -31,30 +31,27 @@ def load(path: str) -> Any:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running() -> AsyncIterator[Process]:
-    """The demo's three systems, small, with a hub in a process of its own."""
+async def prometheus(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
+    """Prometheus, and the demo's three systems, small, with a hub in a process of its own that it scrapes."""
     with TemporaryDirectory(prefix="hub-test-", ignore_cleanup_errors=True) as directory:
         server = await embedded.start_async(Path(directory) / "pg")
         try:
             async with demo.stage(demo.Options(scale=0.03, directory=Path(directory)), server) as systems:
+                port = int(systems.env["HUB_PORT"])
                 arguments = ["run", "-c", str(ROOT / "hub/edge/demo.yaml"), "--data-dir", str(Path(directory) / "pg")]
-                async with hub(arguments, systems.env, int(systems.env["HUB_PORT"]), Path(directory)) as process:
-                    await process.until_ready()
-                    yield process
+                # Prometheus first: what happens before the first scrape has no rate.
+                with scraping(f"127.0.0.1:{port}", tmp_path_factory.mktemp("prometheus"), RULES) as scraper:
+                    async with hub(arguments, systems.env, port, Path(directory)) as process:
+                        await process.until_ready()
+                        yield scraper
         finally:
             server.leave()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def prometheus(running: Process, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
-    target = running.url.removeprefix("http://")
-    with scraping(target, tmp_path_factory.mktemp("prometheus"), RULES) as server:
-        yield server
-
-
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("title", "expression"), QUERIES, ids=[f"{i}-{title}" for i, (title, _) in enumerate(QUERIES)])
 async def test_every_panel_shows_something(prometheus: Prometheus, title: str, expression: str) -> None:
-    expression = expression.replace("$__rate_interval", "1m")
+    expression = expression.replace("$__rate_interval", "10m")
 
     async def shown() -> bool:
         found = await asyncio.to_thread(prometheus.query, expression)
@@ -63,6 +60,7 @@ async def test_every_panel_shows_something(prometheus: Prometheus, title: str, e
     await until(shown, lambda: f"a value of {title}: {expression}")
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_every_metric_of_the_list_is_scraped(prometheus: Prometheus) -> None:
     """What the list promises exists, with the labels it names; what needs a mishap to exist may be missing."""
     shown = set(await asyncio.to_thread(prometheus.get, "label/__name__/values"))
@@ -74,6 +72,7 @@ async def test_every_metric_of_the_list_is_scraped(prometheus: Prometheus) -> No
         assert set(series[0]["metric"]) - {"__name__", "job", "instance"} == set(metric.labels), metric.name
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_every_rule_can_be_evaluated_and_nothing_critical_fires(prometheus: Prometheus) -> None:
     async def evaluated() -> bool:
         groups = (await asyncio.to_thread(prometheus.get, "rules"))["groups"]
@@ -86,6 +85,7 @@ async def test_every_rule_can_be_evaluated_and_nothing_critical_fires(prometheus
     assert "firing" not in critical.values(), critical
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_lag_has_a_series_for_every_partition(prometheus: Prometheus) -> None:
     lag = 'hub_stage_lag_records{stage="project",topic="hub.changes.crm.contacts"}'
     series = await asyncio.to_thread(prometheus.query, lag)

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Systems:
     mailchimp: str
     env: dict[str, str]
     config: Path
+    friends: list["Friend"]
     edits: list[Edit] = field(default_factory=list)
 
     @property
@@ -146,24 +147,34 @@ class Systems:
 
 
 @dataclass(frozen=True)
-class Person:
-    """Someone with exactly one record in each of the three systems, opted in."""
+class Friend:
+    """Someone with one clean record in each of the three systems, opted in, to whom nothing else refers."""
 
     crm: int
     hubspot: str
     email: str
 
 
-def everywhere(systems: Systems) -> list[Person]:
-    """Such people, in the order of their CRM ids."""
-    found = []
-    for thing in oracle.expected(systems.world):
-        by_system = {key[0]: key[2] for key in thing.records}
-        if thing.entity != "contact" or len(thing.records) != 3 or len(by_system) != 3 or thing.one("consent") != "in":
-            continue
-        if thing.one("email") == by_system["mailchimp"] and not thing.left:
-            found.append(Person(int(by_system["crm"]), by_system["hubspot"], by_system["mailchimp"]))
-    return sorted(found, key=lambda person: person.crm)
+def befriend(made: World, count: int) -> list[Friend]:
+    """Add such people to a world that is not loaded yet."""
+    then = datetime.now(UTC) - timedelta(days=30)
+    friends = []
+    for number in range(count):
+        friend = Friend(900_001 + number, str(7_900_001 + number), f"friend{number}@friends.example")
+        name, phone = f"Friend{number}", f"+1415555{number + 1000:04d}"
+        row = {"email": friend.email, "first_name": name, "last_name": "Amis", "phone": phone, "email_consent": "in"}
+        dates = {"consent_at": then, "created_at": then, "updated_at": then}
+        made.crm["contacts"].append(dict.fromkeys(made.crm["contacts"][0]) | {"id": friend.crm} | row | dates)
+        properties = {"email": friend.email, "firstname": name, "lastname": "Amis", "phone": phone}
+        at = {"createdAt": then.isoformat(), "updatedAt": (then + timedelta(minutes=1)).isoformat()}
+        made.hubspot["contacts"].append({"id": friend.hubspot, "properties": properties, **at})
+        opted = (then - timedelta(days=1)).isoformat(timespec="seconds")
+        made.mailchimp["lists"][0]["members"].append(
+            {"email_address": friend.email, "status": "subscribed", "merge_fields": {"FNAME": name, "LNAME": "Amis"},
+             "tags": [], "timestamp_opt": opted, "last_changed": (then - timedelta(minutes=1)).isoformat(timespec="seconds")}
+        )  # fmt: skip
+        friends.append(friend)
+    return friends
 
 
 def configuration(state: str, log: str = "embedded", **settings: Mapping[str, Any]) -> str:
@@ -183,12 +194,14 @@ async def systems_on(
     scale: float = 0.05,
     log: str = "embedded",
     seed: int = 7,
+    friends: int = 12,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     sandbox: Any = sandboxes.process,
 ) -> AsyncIterator[Systems]:
     """Three systems with their first contents, on fresh databases; `sandbox` opens one by its name and yields its URL."""
     mark = uuid.uuid4().hex[:10]
     made = world(seed, scale, datetime.now(UTC))
+    known = befriend(made, friends)
     crm_url, state_url = await server.create(f"crm_{mark}"), await server.create(f"hub_{mark}")
     conn = await asyncpg.connect(crm_url)
     await load_crm(conn, made)
@@ -201,7 +214,7 @@ async def systems_on(
             app = {"clientSecret": env["HUBSPOT_SECRET"]}
             await sandboxes.control(hubspot, "seed", {**made.hubspot, "token": env["HUBSPOT_TOKEN"], "app": app})
             await sandboxes.control(mailchimp, "seed", {**made.mailchimp, "api_key": env["MAILCHIMP_KEY"]})
-            systems = Systems(made, crm_url, hubspot, mailchimp, env, config)
+            systems = Systems(made, crm_url, hubspot, mailchimp, env, config, known)
             await systems.webhooks()
             yield systems
     finally:

@@ -13,7 +13,7 @@ import orjson
 from hub.change import Change
 from hub.model import Model
 from hub.projection import Golden, load
-from hub.receipt import Applied
+from hub.receipt import Applied, Receipt
 from streams import outcomes, receipts, steward
 from streams.capture import to_records
 from streams.context import Context
@@ -111,17 +111,18 @@ class Stages:
         await self.project(random)
         await self.plan(random)
 
-    async def deliver(self, target: str) -> list[Prepared]:
-        """Deliver what is due, to a target that takes everything as it is and tells so. Makes external ids for creates."""
+    async def deliver(self, target: str, answer: Receipt | None = None) -> list[Prepared]:
+        """Deliver what is due to a target that gives this answer to everything, or takes everything as it is and tells
+        so, with an external id for each create."""
         async with self.context.pool.acquire() as conn:
             prepared = await prepare(conn, self.context.model, await lease(conn, target, "test", 500))
             await receipts.leave_intents(conn, [w for p in prepared for w in p.writes])
         results = []
         for one in prepared:
-            answers = [
-                (w, Applied(w.external_id or f"{target}-{w.golden_id}", w.natives, next(self.clock))) for w in one.writes
+            taken = [
+                Applied(w.external_id or f"{target}-{w.golden_id}", w.natives, next(self.clock)) for w in one.writes
             ]
-            results.append((one, answers))
+            results.append((one, [(w, answer or applied) for w, applied in zip(one.writes, taken, strict=True)]))
         await receipts.record(self.context, "test", results)
         return prepared
 
@@ -216,9 +217,7 @@ async def make(pool: asyncpg.Pool, model: Model) -> Stages:
     log = open_log("postgresql://", pool)
     assert isinstance(log, PostgresLog)
     changes = [changes_topic(s, o) for s, o in model.mappings] + [changes_topic(steward.SYSTEM, steward.OBJECT)]
-    await log.ensure_topics(
-        [*STATIC, *changes, *map(golden_topic, model.entities), *map(notices_topic, model.systems)]
-    )
+    await log.ensure_topics([*STATIC, *changes, *map(golden_topic, model.entities), *map(notices_topic, model.systems)])
     return Stages(Context(model, pool, log, await Codec.prepare(TableRegistry(pool))))
 
 

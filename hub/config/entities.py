@@ -5,12 +5,12 @@ from functools import cache
 from pathlib import Path as File
 from typing import Any
 
-from hub.config_expressions import ordered
-from hub.config_models import Entities, EntityField
-from hub.config_models import Entity as EntityModel
-from hub.config_rules import Known, Place, Uses, rule, ways
-from hub.config_shape import shape
-from hub.config_source import Path, Source, closest, read, shown
+from hub.config.expressions import ordered
+from hub.config.models import Entities, EntityField
+from hub.config.models import Entity as EntityModel
+from hub.config.rules import Known, Place, Uses, rule, ways
+from hub.config.shape import shape
+from hub.config.source import Path, Source, closest, read, shown
 from hub.entity import Entity, Field
 from hub.values import PARSERS
 
@@ -18,7 +18,7 @@ KINDS = tuple(sorted(PARSERS))
 TEXTUAL = ("text", "email", "phone", "domain")
 RESERVED = frozenset({"claims"})
 
-CANONICAL = File(__file__).parent.parent / "schemas" / "entities.yaml"
+CANONICAL = File(__file__).parent.parent.parent / "schemas" / "entities.yaml"
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from hub.config_source import Path, Source, closest, shown
+from hub.config.source import Path, Source, closest, shown
 
 M = TypeVar("M", bound=BaseModel)
 

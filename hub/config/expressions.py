@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from hub.config_source import Path, Source, closest
+from hub.config.source import Path, Source, closest
 from hub.rules import FUNCTIONS
 
 MAX_LENGTH = 2000

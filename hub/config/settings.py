@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path as File
 from typing import Any
 
-from hub.config_manifest import ManifestLike, SettingLike
-from hub.config_secrets import UnresolvedError, referenced, resolve
-from hub.config_source import Path, Source, closest, shown
+from hub.config.manifest import ManifestLike, SettingLike
+from hub.config.secrets import UnresolvedError, referenced, resolve
+from hub.config.source import Path, Source, closest, shown
 
 TYPES = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from hub.config_expressions import check
-from hub.config_models import SIMPLE_RULES, Entity, EntityField
-from hub.config_source import Path, Source, closest, shown
+from hub.config.expressions import check
+from hub.config.models import SIMPLE_RULES, Entity, EntityField
+from hub.config.source import Path, Source, closest, shown
 from hub.rules import Kind, Rule
 
 Uses = frozenset[str]

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hub import codecs
-from hub.config_entities import KINDS, canonical
-from hub.config_manifest import ManifestLike, Manifests, ObjectLike, SettingLike
-from hub.config_models import SIMPLE_RULES, Root
-from hub.config_secrets import REFERENCE
+from hub.config.entities import KINDS, canonical
+from hub.config.manifest import ManifestLike, Manifests, ObjectLike, SettingLike
+from hub.config.models import SIMPLE_RULES, Root
+from hub.config.secrets import REFERENCE
 
 Json = dict[str, Any]
 

@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hub import codecs
-from hub.config_expressions import check
-from hub.config_manifest import ManifestLike, ObjectLike
-from hub.config_models import NativeField, Object, System
-from hub.config_source import Path, Source, closest, shown
+from hub.config.expressions import check
+from hub.config.manifest import ManifestLike, ObjectLike
+from hub.config.models import NativeField, Object, System
+from hub.config.source import Path, Source, closest, shown
 from hub.entity import Entity
 from hub.mapping import Codec, FieldMap, ObjectMap
 from hub.values import InvalidValue, parse

@@ -17,15 +17,15 @@ from typing import Any
 import orjson
 import phonenumbers
 
-from hub.config_entities import build, canonical, merged
-from hub.config_manifest import Manifests
-from hub.config_mappings import Draft, check_distinct, complete, drafts
-from hub.config_models import Root
-from hub.config_rules import Known
-from hub.config_secrets import UnresolvedError, referenced, resolve
-from hub.config_settings import check_settings, resolved
-from hub.config_shape import shape
-from hub.config_source import Source, closest, read, shown
+from hub.config.entities import build, canonical, merged
+from hub.config.manifest import Manifests
+from hub.config.mappings import Draft, check_distinct, complete, drafts
+from hub.config.models import Root
+from hub.config.rules import Known
+from hub.config.secrets import UnresolvedError, referenced, resolve
+from hub.config.settings import check_settings, resolved
+from hub.config.shape import shape
+from hub.config.source import Source, closest, read, shown
 from hub.entity import Entity
 from hub.errors import ConfigError, Problem
 from hub.mapping import FieldMap, ObjectMap
@@ -50,7 +50,7 @@ class SystemConfig:
 class Config:
     """A valid configuration.
 
-    log, state   "embedded" or a URL, with references resolved: print them only through `hidden` of hub.config_secrets
+    log, state   "embedded" or a URL, with references resolved: print them only through `hidden` of hub.config.secrets
     version      identifies everything that influences the fold: entities, rules and mappings
     warnings     what works, but is probably not meant
     """
