@@ -73,7 +73,7 @@ def from_avro(datum: Mapping[str, Any]) -> Event:
 def record(change: Change, observed_at: int, previous: str = "", trace: str | None = None) -> Event:
     """Envelope a change seen at `observed_at` (microseconds). `previous` is the id of the record's last event, and
     counts only where the source has neither version nor clock."""
-    payload = orjson.dumps(change.fields, option=orjson.OPT_SORT_KEYS, default=str)
+    payload = _payload(change.fields)
     at = observed_at if change.at is None else min(change.at, observed_at)
     return Event(
         event_id=event_id(change, payload, previous),
@@ -90,6 +90,25 @@ def record(change: Change, observed_at: int, previous: str = "", trace: str | No
         merged=change.merged,
         trace=trace,
     )
+
+
+def _payload(fields: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS, default=str)
+    except TypeError:
+        return orjson.dumps(_plain(fields), option=orjson.OPT_SORT_KEYS, default=str)
+
+
+def _plain(value: Any) -> Any:
+    """A value without what JSON cannot carry, so that one odd field does not stop its whole page: half surrogates are
+    replaced, whole numbers beyond 64 bits become text."""
+    if isinstance(value, Mapping):
+        return {_plain(str(name)): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    return str(value) if isinstance(value, int) and value.bit_length() > 63 else value
 
 
 def event_id(change: Change, payload: bytes, previous: str = "") -> str:

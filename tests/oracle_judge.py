@@ -72,7 +72,7 @@ def _match_new(
     for key, values in new.items():
         looks[_look(account.entity, values, home)].append(key)
     for thing in lacking:
-        alike = looks[_look(account.entity, {name: thing.one(name) for name in thing.values}, {})]
+        alike = looks[_look(account.entity, _seen(thing, there), {})]
         if alike:
             best = min(alike, key=lambda key: len(_differences(account, key, thing, home)))
             alike.remove(best)
@@ -97,6 +97,12 @@ def _belongs(system: str, thing: Thing) -> bool:
     if system in thing.detached:
         return False
     return system != "mailchimp" or (thing.one("consent") == "in" and bool(_email(thing)))
+
+
+def _seen(thing: Thing, there: set[Key]) -> dict[str, Any]:
+    """A thing's values as a system can hold them that has just these other things."""
+    values = {name: thing.one(name) for name in thing.values}
+    return {n: None if TYPES[thing.entity][n] == "ref" and v not in there else v for n, v in values.items()}
 
 
 def _refers_to(thing: Thing) -> set[Key]:

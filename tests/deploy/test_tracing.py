@@ -87,7 +87,7 @@ async def test_one_edit_is_one_trace_from_capture_to_receipt(
         traces = by_trace(spans).values()
         return next((one for one in traces if {"capture", "receipt"} <= {s.name for s in one} and _of(one, "crm")), [])
 
-    found = await until(complete, lambda: f"a complete trace among {by_trace(spans)}")
+    found = await until(complete, lambda: f"a complete trace among {[[s.name for s in one] for one in by_trace(spans).values()]}")
     assert {"capture", "project", "plan", "deliver", "receipt"} <= {span.name for span in found}
     (root,) = [span for span in found if span.parent is None]
     assert root.name == "capture"

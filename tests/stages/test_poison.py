@@ -1,6 +1,7 @@
 """What cannot be processed is parked, whole and with its reason, and everything else in its batch goes on."""
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,13 +23,11 @@ def event(hub: Stages, change: Change) -> bytes:
 def poisons(hub: Stages) -> dict[str, bytes | None]:
     """Values that no stage can process, by what is wrong with them."""
     good = event(hub, hub.change("crm", "contacts", "p", email="p@example.com"))
-    wrong = hub.context.codec.encode(
-        "alert",
-        {name: "x" for name in ("kind", "subject", "message", "detail", "state", "severity")} | {"at": 1},
-    ) if False else b""
+    names = {"event_id": "e", "system": "crm", "object": "contacts", "external_id": "1"}
     return {
         "garbage": b"\xff\xfegarbage",
-        "empty": wrong,
+        "empty": b"",
+        "another schema": hub.context.codec.encode("decision", {**names, "unsaid": [], "echo": False}),
         "tombstone": None,
         "wrong magic": b"\x01" + good[1:],
         "unknown schema": good[:1] + struct.pack(">I", 999_999) + good[5:],
@@ -98,11 +97,7 @@ async def test_a_strange_value_is_invalid_and_harms_nothing(hub: Stages, name: s
     object_ = "companies" if name in ("revenue", "domain") else "contacts"
     other = "companies" if object_ == "contacts" else "contacts"
     strange = Change("crm", object_, "odd", {"name": "Fine", name: value} if name != "name" else {name: value}, at=1)
-    try:
-        await hub.append(strange)
-    except (TypeError, UnicodeError, ValueError):
-        return  # no JSON value; a connector would be told so
-    await hub.append(hub.change("crm", other, "even", name="Fine"))
+    await hub.append(strange, hub.change("crm", other, "even", name="Fine"))
     await hub.run()
     assert not await hub.parked(), (await hub.parked())[0]["reason"]
     assert (await hub.values("crm", other, "even"))["name"] == "Fine"
@@ -132,14 +127,8 @@ async def test_a_rule_that_fails_costs_its_field_and_nothing_else(hub: Stages) -
         "city": Field("city", "text", Rule("python", function=breaks)),
         "label": Field("label", "text", Rule("expression", expression="tags[7]")),
     }
-    from dataclasses import replace
-
-    other = await make_again(hub, replace(CONTACT, fields=fields))
+    other = await make(hub.context.pool, model(replace(CONTACT, fields=fields)))
     await other.crm("1", email="a@example.com", name="Ann", city="Bonn", tags="a")
     assert await other.values("crm", "contacts", "1") == {"email": "a@example.com", "name": "Ann", "tags": ["a"]}
     assert not await other.parked()
 
-
-async def make_again(hub: Stages, contact: Any) -> Stages:
-    """The same database under another model."""
-    return await make(hub.context.pool, model(contact))
