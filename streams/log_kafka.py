@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import stamina
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -41,17 +42,13 @@ class KafkaLog:
     """A `Log` on the brokers of a `kafka://` address; connects when first used."""
 
     def __init__(self, url: str) -> None:
-        self._servers = servers(url)
-        self._producer: AIOKafkaProducer | None = None
-        self._consumer: AIOKafkaConsumer | None = None
-        self._admin: AIOKafkaAdminClient | None = None
-        self._opening = asyncio.Lock()
+        self._clients = _Clients(servers(url))
         self._reading = asyncio.Lock()
         self._partitions: dict[str, int] = {}
 
     async def ensure_topics(self, topics: Iterable[Topic]) -> None:
         """Create the topics that are missing, with the brokers' default replication."""
-        admin = await self._open_admin()
+        admin = await self._clients.admin()
         existing = set(await admin.list_topics())
         missing = [topic for topic in topics if topic.name not in existing]
         if not missing:
@@ -63,7 +60,7 @@ class KafkaLog:
 
     async def append(self, records: Sequence[NewRecord]) -> None:
         """Append through an idempotent producer with acks=all. After an error the records may or may not be there."""
-        producer = await self._open_producer()
+        producer = await self._clients.producer()
         await self._learn(producer, {record.topic for record in records})
         parts: dict[tuple[str, int], list[NewRecord]] = {}
         for record in records:
@@ -73,13 +70,12 @@ class KafkaLog:
             await asyncio.gather(*(_send(producer, *place, part) for place, part in parts.items()))
         except KafkaError:
             # An idempotent producer that gave a record up is of no more use.
-            self._producer = None
-            await producer.stop()
+            await self._clients.close(AIOKafkaProducer)
             raise
 
     async def read(self, topic: str, partition: int, start: int, limit: int) -> list[Record]:
         """Up to `limit` records from offset `start` on; waits a little for brokers that are slow to answer."""
-        consumer = await self._open_consumer()
+        consumer = await self._clients.consumer()
         tp = TopicPartition(topic, partition)
         async with self._reading:
             end = (await consumer.end_offsets([tp]))[tp]
@@ -96,37 +92,31 @@ class KafkaLog:
 
     async def ends(self, topics: Iterable[str]) -> Offsets:
         """The next offset of every partition."""
-        consumer = await self._open_consumer()
+        consumer = await self._clients.consumer()
         found = await consumer.end_offsets(await self._all_partitions(topics))
         return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
     async def starts(self, topics: Iterable[str]) -> Offsets:
         """The first retained offset of every partition."""
-        consumer = await self._open_consumer()
+        consumer = await self._clients.consumer()
         found = await consumer.beginning_offsets(await self._all_partitions(topics))
         return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
     @stamina.retry(on=GroupCoordinatorNotAvailableError, attempts=20, wait_max=1.0, timeout=20.0)
     async def committed(self, group: str, topics: Iterable[str]) -> Offsets:
         """The next offset the group will handle, per partition; a young cluster may still be making room for positions."""
-        admin = await self._open_admin()
+        admin = await self._clients.admin()
         wanted = await self._all_partitions(topics)
         found = await admin.list_consumer_group_offsets(group, partitions=wanted)
         return {(tp.topic, tp.partition): max(0, found[tp].offset if tp in found else 0) for tp in wanted}
 
     async def close(self) -> None:
         """Flush and disconnect."""
-        producer, consumer, admin = self._producer, self._consumer, self._admin
-        self._producer = self._consumer = self._admin = None
-        for client in (producer, consumer):
-            if client:
-                await client.stop()
-        if admin:
-            await admin.close()
+        await self._clients.close()
 
     async def _all_partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         wanted = set(topics)
-        await self._learn(await self._open_producer(), wanted)
+        await self._learn(await self._clients.producer(), wanted)
         return [TopicPartition(topic, n) for topic in sorted(wanted) for n in range(self._partitions[topic])]
 
     async def _learn(self, producer: AIOKafkaProducer, topics: set[str]) -> None:
@@ -139,33 +129,49 @@ class KafkaLog:
                 raise UnknownTopicError(f"topic {topic} does not exist; ensure_topics creates it")
             self._partitions[topic] = len(partitions)
 
-    async def _open_producer(self) -> AIOKafkaProducer:
-        async with self._opening:
-            if self._producer is None:
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self._servers, enable_idempotence=True, acks="all", max_batch_size=_BATCH_BYTES
-                )
-                await _started(producer)
-                self._producer = producer
-            return self._producer
 
-    async def _open_consumer(self) -> AIOKafkaConsumer:
-        async with self._opening:
-            if self._consumer is None:
-                consumer = AIOKafkaConsumer(
-                    bootstrap_servers=self._servers, enable_auto_commit=False, fetch_max_wait_ms=_POLL_MS
-                )
-                await _started(consumer)
-                self._consumer = consumer
-            return self._consumer
+class _Clients:
+    """The clients of one cluster, each connected when first asked for."""
 
-    async def _open_admin(self) -> AIOKafkaAdminClient:
+    def __init__(self, bootstrap: list[str]) -> None:
+        self._servers = bootstrap
+        self._opening = asyncio.Lock()
+        self._open: dict[type[Any], Any] = {}
+
+    async def producer(self) -> AIOKafkaProducer:
+        """The idempotent producer."""
+        settings = {"enable_idempotence": True, "acks": "all", "max_batch_size": _BATCH_BYTES}
+        return await self._opened(AIOKafkaProducer, settings)
+
+    async def consumer(self) -> AIOKafkaConsumer:
+        """A consumer without a group."""
+        return await self._opened(AIOKafkaConsumer, {"enable_auto_commit": False, "fetch_max_wait_ms": _POLL_MS})
+
+    async def admin(self) -> AIOKafkaAdminClient:
+        """The administration client."""
+        return await self._opened(AIOKafkaAdminClient, {})
+
+    async def close(self, kind: type[Any] | None = None) -> None:
+        """Close one kind of client, or all; the next use opens another."""
+        for one in [kind] if kind else list(self._open):
+            if client := self._open.pop(one, None):
+                await _stop(client)
+
+    async def _opened(self, kind: type[Any], settings: dict[str, Any]) -> Any:
         async with self._opening:
-            if self._admin is None:
-                admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
-                await admin.start()
-                self._admin = admin
-            return self._admin
+            if kind not in self._open:
+                client = kind(bootstrap_servers=self._servers, **settings)
+                try:
+                    await client.start()
+                except BaseException:
+                    await _stop(client)  # or its connections stay
+                    raise
+                self._open[kind] = client
+            return self._open[kind]
+
+
+async def _stop(client: Any) -> None:
+    await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[NewRecord]) -> None:
@@ -179,15 +185,6 @@ async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records:
             batch.append(**fields)
     waiting.append(await producer.send_batch(batch, topic, partition=partition))
     await asyncio.gather(*waiting)
-
-
-async def _started(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
-    """Start a client; one that cannot connect is stopped again, so that it leaves nothing running."""
-    try:
-        await client.start()
-    except BaseException:
-        await client.stop()
-        raise
 
 
 def _new_topic(topic: Topic) -> NewTopic:

@@ -88,12 +88,17 @@ def _settled(reading: Reading, bumped: bool, lost: set[str]) -> str | None:
     return "conflict" if reading.event.event_id in lost else "unchanged"
 
 
-async def settle(conn: Connection, target: str, golden_id: str, version: int, outcome: str, reason: str = "") -> None:
-    """What became of a golden version at a target, for all events that led to it or to an older one still waiting."""
-    metrics.count(metrics.OUTCOMES, target, outcome)
+async def settle(conn: Connection, target: str, became: Sequence[tuple[str, int, str, str]]) -> None:
+    """What became of golden versions at a target: (golden id, version, outcome, reason), each for all events that led to
+    it, or to an older version still waiting."""
+    for _, _, outcome, _ in became:
+        metrics.count(metrics.OUTCOMES, target, outcome)
     await conn.execute(
-        "update hub.ledger set outcome = case when version < $3 and $4 = 'applied' then 'superseded' else $4 end,"
-        " reason = $5 where target = $1 and golden_id = $2 and version <= $3"
-        " and (outcome is null or outcome like 'held%' or outcome = 'parked')",
-        target, golden_id, version, outcome, reason[:500],
-    )  # fmt: skip
+        "update hub.ledger l set reason = left(s.reason, 500),"
+        " outcome = case when l.version < s.version and s.outcome = 'applied' then 'superseded' else s.outcome end"
+        " from unnest($2::text[], $3::bigint[], $4::text[], $5::text[]) as s (golden_id, version, outcome, reason)"
+        " where l.target = $1 and l.golden_id = s.golden_id and l.version <= s.version"
+        " and (l.outcome is null or l.outcome like 'held%' or l.outcome = 'parked')",
+        target,
+        *([row[i] for row in became] for i in range(4)),
+    )

@@ -146,10 +146,17 @@ def _absorb(reading: Reading, intents: dict[tuple[str, str], list], used: set[st
     metrics.count(metrics.NEAR_MISSES, event.system, by=decision.near_miss)
     state.view = decision.view | _invalid(reading)
     state.claims = fold(state.claims, claims_of(reading.said, event.at, event.clock))
-    deleted = state.claims.get(DELETED)
-    state.gone = bool(deleted and deleted.value) or (event.op == "delete" and DELETED not in decision.said)
+    state.gone = _gone(event, state)
     state.last_event = event.event_id
     return decision.intents
+
+
+def _gone(event: Event, state: RecordState) -> bool:
+    """Whether the record is gone; a report of it is remembered, so that a delete from before is known to be over."""
+    held = state.view.get(DELETED, Held(False))
+    if event.op != "delete" and not held.value:
+        state.view[DELETED] = Held(False, order=max(held.order, event.clock.order))
+    return bool(held.value)
 
 
 def _invalid(reading: Reading) -> dict[str, Held]:

@@ -1,22 +1,20 @@
 """Receipts: what became of writes, recorded in one transaction with view, links, ledger and queue."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 import structlog
 
 from hub import event, view
 from hub.change import Change
-from hub.diff import NoWrite
 from hub.identity import IdentityEvent, match_keys
 from hub.mapping import decode
-from hub.receipt import Applied, Deferred, Held, Receipt, Refused, Unchanged
+from hub.receipt import Applied, Deferred, Receipt, Refused, Unchanged
 from hub.values import Value
 from hub.write import Write
-from streams import alerts, metrics, outcomes, tracing
-from streams.backoff import backoff
+from streams import alerts, metrics, tracing
 from streams.context import Context, emit, now, publish
+from streams.finishing import fate, finish
 from streams.log_postgres import Connection
 from streams.preparing import Prepared
 from streams.records import NewRecord
@@ -65,8 +63,9 @@ async def _recorded(context: Context, lease: str, results: Results) -> list[tupl
         await _forget_intents(conn, pairs)
         if any(isinstance(r, Applied) for _, r in pairs):
             await _note_activity(conn, results[0][0].due.target)
-        for prepared, some in results:
-            await _finish(context, conn, lease, prepared, [r for _, r in some])
+        target = results[0][0].due.target
+        patience = None if await paused(conn, target) else context.max_attempts
+        await finish(conn, target, lease, [fate(p, [r for _, r in some], patience) for p, some in results])
         for write, receipt in pairs:
             metrics.count(metrics.RECEIPTS, write.target, type(receipt).__name__.lower())
         await emit(context, conn, emitted)
@@ -186,101 +185,6 @@ def _may_echo(receipt: Receipt) -> bool:
     if isinstance(receipt, Applied):
         return not receipt.natives
     return isinstance(receipt, Deferred) and not receipt.found
-
-
-async def _finish(
-    context: Context, conn: Connection, lease: str, prepared: Prepared, receipts: Sequence[Receipt]
-) -> None:
-    """Settle one row of the queue by the gravest of its receipts."""
-    verdict = prepared.verdict
-    gravest = max(receipts, key=_gravity, default=None)
-    if isinstance(gravest, Deferred) or (isinstance(gravest, Refused) and gravest.code == "gone"):
-        await _later(context, conn, lease, prepared, gravest)
-    elif isinstance(gravest, Refused):
-        await _park(context, conn, lease, prepared, gravest)
-    elif isinstance(gravest, Held) or isinstance(verdict, Held):
-        await _hold(conn, lease, prepared, (gravest if isinstance(gravest, Held) else verdict).waits_for)  # type: ignore[union-attr]
-    else:
-        outcome, reason = _outcome(receipts, verdict)
-        await _done(conn, lease, prepared, outcome, reason)
-
-
-GRAVITY = (Unchanged, Applied, Held, Refused, Deferred)
-
-
-def _gravity(receipt: Receipt) -> int:
-    return GRAVITY.index(type(receipt))
-
-
-def _outcome(receipts: Sequence[Receipt], verdict: Any) -> tuple[str, str]:
-    if any(isinstance(r, Applied) for r in receipts):
-        return "applied", ""
-    return (verdict.outcome, verdict.reason) if isinstance(verdict, NoWrite) else ("unchanged", "")
-
-
-async def _done(conn: Connection, lease: str, prepared: Prepared, outcome: str, reason: str) -> None:
-    due = prepared.due
-    await outcomes.settle(conn, due.target, due.golden_id, prepared.version, outcome, reason)
-    await conn.execute(
-        "delete from hub.write where target = $1 and golden_id = $2 and version <= $3 and lease = $4",
-        due.target, due.golden_id, prepared.version, lease,
-    )  # fmt: skip
-    await _release_row(conn, lease, prepared)
-    await conn.execute(
-        "update hub.write set state = 'due', due_at = now(), waits_for = null, attempts = 0"
-        " where target = $1 and state = 'held' and waits_for = $2",
-        due.target, due.golden_id,
-    )  # fmt: skip
-
-
-async def _release_row(conn: Connection, lease: str, prepared: Prepared) -> None:
-    """A newer version came while this one was being written: it is due at once."""
-    await conn.execute(
-        "update hub.write set lease = null, due_at = now()"
-        " where target = $1 and golden_id = $2 and lease = $3",
-        prepared.due.target, prepared.due.golden_id, lease,
-    )  # fmt: skip
-
-
-async def _later(
-    context: Context, conn: Connection, lease: str, prepared: Prepared, receipt: Deferred | Refused
-) -> None:
-    due = prepared.due
-    if due.attempts >= context.max_attempts and not await paused(conn, due.target):
-        await _park(context, conn, lease, prepared, Refused(f"gave up: {receipt.reason}", "attempts"))
-        return
-    seconds = (
-        receipt.seconds if isinstance(receipt, Deferred) and receipt.seconds is not None else backoff(due.attempts)
-    )
-    await conn.execute(
-        "update hub.write set lease = null, due_at = now() + make_interval(secs => $4), reason = $5"
-        " where target = $1 and golden_id = $2 and lease = $3",
-        due.target, due.golden_id, lease, float(seconds), receipt.reason[:500],
-    )  # fmt: skip
-
-
-async def _hold(conn: Connection, lease: str, prepared: Prepared, waits_for: str) -> None:
-    due = prepared.due
-    await outcomes.settle(conn, due.target, due.golden_id, prepared.version, "held", f"waits for {waits_for}")
-    await conn.execute(
-        "update hub.write set lease = null, waits_for = $5,"
-        " state = case when version > $4 then 'due' else 'held' end"
-        " where target = $1 and golden_id = $2 and lease = $3",
-        due.target, due.golden_id, lease, prepared.version, waits_for,
-    )  # fmt: skip
-
-
-async def _park(context: Context, conn: Connection, lease: str, prepared: Prepared, receipt: Refused) -> None:
-    """Quarantine: this record waits for a person (or for its next version); every other goes on."""
-    due = prepared.due
-    log.warning("refused", target=due.target, golden_id=due.golden_id, code=receipt.code, reason=receipt.reason[:200])
-    await outcomes.settle(conn, due.target, due.golden_id, prepared.version, "parked", receipt.reason)
-    await conn.execute(
-        "update hub.write set lease = null, reason = $5, code = $6,"
-        " state = case when version > $4 then 'due' else 'parked' end"
-        " where target = $1 and golden_id = $2 and lease = $3",
-        due.target, due.golden_id, lease, prepared.version, receipt.reason[:2_000], receipt.code,
-    )  # fmt: skip
 
 
 def _receipt(context: Context, write: Write, receipt: Receipt) -> NewRecord:

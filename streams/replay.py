@@ -161,7 +161,8 @@ def _apply(context: Context, shadow: Shadow, event: Event) -> None:
         state = shadow.records[one.record] = reading.state
         state.home = state.golden_id = home
         unsaid = shadow.unsaid.get((one.event_id, one.external_id), frozenset())
-        said = {name: strip(value) for name, value in reading.values.items() if name not in unsaid}
+        alive = {} if one.op == "delete" else {DELETED: False}
+        said = alive | {name: strip(value) for name, value in reading.values.items() if name not in unsaid}
         state.claims = fold.fold(state.claims, claims_of(said, one.at, one.clock))
         deleted = state.claims.get(DELETED)
         state.gone = bool(deleted and deleted.value)

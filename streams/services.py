@@ -81,9 +81,12 @@ async def _listen(context: Context, wakes: Sequence[asyncio.Event]) -> None:
         try:
             async with context.pool.acquire() as conn:
                 await conn.add_listener(WAKE, woken)
-                while True:
-                    await asyncio.sleep(5.0)
-                    await conn.fetchval("select 1")
+                try:
+                    while True:
+                        await asyncio.sleep(5.0)
+                        await conn.fetchval("select 1")
+                finally:
+                    await conn.remove_listener(WAKE, woken)
         except INFRASTRUCTURE:
             await asyncio.sleep(1.0)
 

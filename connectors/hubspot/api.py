@@ -113,27 +113,21 @@ class Api:
 
     async def associated(self, object_: str, to: str, ids: Sequence[str]) -> dict[str, list[str]]:
         """Record id -> ids of its associated records, the primary one first, then by age."""
+        path, route = {"from": object_, "to": to}, "/crm/v4/associations/{from}/{to}/batch/read"
         linked: dict[str, dict[str, bool]] = {i: {} for i in ids}
         asked: list[Json] = [{"id": i} for i in ids]
         while asked:
             more: list[Json] = []
             for some in _cut(asked):
-                for row in await self._association_rows(object_, to, some):
+                # A record without associations is answered as an error of its own in a 207; nothing is missing then.
+                answer = await self.http.read("POST", route, path, json={"inputs": some})
+                for row in _object(answer).get("results", []):
                     owner = str(row["from"]["id"])
                     linked.setdefault(owner, {}).update(_links(row))
                     if after := ((row.get("paging") or {}).get("next") or {}).get("after"):
                         more.append({"id": owner, "after": after})
             asked = more
         return {owner: sorted(links, key=lambda i: (not links[i], len(i), i)) for owner, links in linked.items()}
-
-    async def _association_rows(self, object_: str, to: str, inputs: Sequence[Json]) -> list[Json]:
-        # A record without associations is answered as an error of its own in a 207; nothing is missing then.
-        path = {"from": object_, "to": to}
-        route = "/crm/v4/associations/{from}/{to}/batch/read"
-        rows: list[Json] = _object(await self.http.read("POST", route, path, json={"inputs": inputs})).get(
-            "results", []
-        )
-        return rows
 
     async def associate(self, object_: str, to: str, pairs: Sequence[tuple[str, str]]) -> Json:
         """Add unlabelled associations (at most 100); one that exists stays as it is."""

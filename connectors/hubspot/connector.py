@@ -63,7 +63,7 @@ class HubSpot:
         self._settings = defaults | {name: value for name, value in settings.items() if value is not None}
         self._mappings = mappings
         self._layouts = {object_: layout(mapping) for object_, mapping in mappings.items()}
-        self._webhooks = Webhooks(system, self._text("client_secret"), self._text("portal_id"), self._layouts)
+        self._webhooks = Webhooks(system, self._settings["client_secret"], self._settings["portal_id"], self._layouts)
         self._wires: Wires | None = None
 
     async def open(self) -> None:

@@ -33,7 +33,7 @@ _PARTITION_IDS = (
 )
 _JOIN = "insert into hub_log.consumer_group (name) values ($1) on conflict do nothing"
 
-Listener = Callable[[object, int, str, object], None]
+Callback = Callable[[], None]
 
 
 class Membership:
@@ -49,27 +49,28 @@ class Membership:
 
     @classmethod
     async def join(
-        cls, dsn: str, group: str, topics: Sequence[str], *, on_records: Listener, on_members: Listener
+        cls, dsn: str, group: str, topics: Sequence[str], *, on_records: Callback, on_change: Callback
     ) -> "Membership":
-        """Connect and become visible. Raises UnknownTopicError when a topic does not exist, and connection errors."""
+        """Connect and become visible. Raises UnknownTopicError when a topic does not exist, and connection errors.
+
+        Calls `on_records` when partitions that are held got records, and `on_change` when a member joined, left or
+        released partitions, and when the session ends.
+        """
         conn = await asyncpg.connect(dsn, server_settings={**_SETTINGS, "application_name": group})
         try:
             await conn.execute(_JOIN, group)
             group_id = await conn.fetchval("select id from hub_log.consumer_group where name = $1", group)
             self = cls(conn, group_id, group, topics)
             await self._find_partitions()
-            await conn.add_listener(RECORDS_CHANNEL, on_records)
-            await conn.add_listener(MEMBERS_CHANNEL, on_members)
+            await conn.add_listener(RECORDS_CHANNEL, lambda *event: self._on_records(on_records, event[3]))
+            await conn.add_listener(MEMBERS_CHANNEL, lambda *_: on_change())
+            conn.add_termination_listener(lambda _: on_change())
             await conn.execute("select pg_advisory_lock_shared($1, $2)", _MEMBERS, group_id)
             await self._announce()
         except BaseException:
             conn.terminate()
             raise
         return self
-
-    def on_lost(self, callback: Callable[[object], None]) -> None:
-        """Call back when the session ends, however it ends."""
-        self._conn.add_termination_listener(callback)
 
     async def share(self) -> set[int]:
         """The ids of the partitions that are this member's by rights: every member sees the same list and counts it off."""
@@ -112,6 +113,11 @@ class Membership:
     def abandon(self) -> None:
         """Drop a session that no longer works."""
         self._conn.terminate()
+
+    def _on_records(self, callback: Callback, payload: object) -> None:
+        """The payload names partitions by their ids; an empty one means too many to name."""
+        if not payload or any(int(id_) in self.held for id_ in str(payload).split(",")):
+            callback()
 
     @property
     def _lock_class(self) -> int:

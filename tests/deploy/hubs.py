@@ -104,6 +104,7 @@ systems:
   crm:
     connector: postgresql
     url: ${{CRM_URL}}
+    slot: crm_{suffix}
     objects:
       contacts:
         entity: contact
@@ -114,6 +115,7 @@ systems:
   shop:
     connector: postgresql
     url: ${{SHOP_URL}}
+    slot: shop_{suffix}
     objects:
       customers:
         entity: contact
@@ -155,14 +157,35 @@ class TwoSystems:
             await conn.close()
 
 
-async def two_systems(server: Embedded, directory: Path, log: str = "embedded") -> TwoSystems:
-    """Make both databases, empty but for their tables, and write the configuration."""
+@asynccontextmanager
+async def two_systems(server: Embedded, directory: Path, log: str = "embedded") -> AsyncIterator[TwoSystems]:
+    """Make both databases, empty but for their tables, and write the configuration; drop them at the end."""
     suffix = uuid.uuid4().hex[:8]
     urls = {name: await server.create(f"{name}_{suffix}") for name in TABLES}
     config = directory / "hub.yaml"
-    config.write_text(CONFIG.format(log=log, state="${STATE_URL}"))
+    config.write_text(CONFIG.format(log=log, state="${STATE_URL}", suffix=suffix))
     env = {"CRM_URL": urls["crm"], "SHOP_URL": urls["shop"], "STATE_URL": await server.create(f"hub_{suffix}")}
     made = TwoSystems(config, env, urls)
     for name, table in TABLES.items():
         await made.execute(name, table)
-    return made
+    try:
+        yield made
+    finally:
+        await _drop(server, suffix)
+
+
+async def _drop(server: Embedded, suffix: str) -> None:
+    """Slots first: a database that has one cannot be dropped, and the server has few."""
+    conn = await asyncpg.connect(server.url())
+    try:
+        await conn.execute(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name like '%' || $1", suffix
+        )
+        await conn.execute(
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name like '%' || $1",
+            suffix,
+        )
+        for name in (*TABLES, "hub"):
+            await conn.execute(f"drop database {name}_{suffix} with (force)")
+    finally:
+        await conn.close()

@@ -23,10 +23,10 @@ class Switch(Sampler):
 
     on = True
 
-    def should_sample(self, parent_context, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def should_sample(self, parent_context, trace_id, name, kind=None, attributes=None, links=None, trace_state=None):  # type: ignore[no-untyped-def]
         parent = trace.get_current_span(parent_context).get_span_context()
         sampled = parent.trace_flags.sampled if parent.is_valid else self.on
-        return SamplingResult(Decision.RECORD_AND_SAMPLE if sampled else Decision.DROP)
+        return SamplingResult(Decision.RECORD_AND_SAMPLE if sampled else Decision.DROP, attributes)
 
     def get_description(self) -> str:
         return "switch"
@@ -51,8 +51,9 @@ def spans(recorded: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
 
 
 @pytest.fixture
-async def systems(postgres: Embedded, tmp_path: Path) -> TwoSystems:
-    return await two_systems(postgres, tmp_path)
+async def systems(postgres: Embedded, tmp_path: Path) -> AsyncIterator[TwoSystems]:
+    async with two_systems(postgres, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -87,13 +88,13 @@ async def test_one_edit_is_one_trace_from_capture_to_receipt(
         traces = by_trace(spans).values()
         return next((one for one in traces if {"capture", "receipt"} <= {s.name for s in one} and _of(one, "crm")), [])
 
-    found = await until(complete, lambda: f"a complete trace among {[[s.name for s in one] for one in by_trace(spans).values()]}")
+    found = await until(
+        complete, lambda: f"a complete trace among {[[s.name for s in one] for one in by_trace(spans).values()]}"
+    )
     assert {"capture", "project", "plan", "deliver", "receipt"} <= {span.name for span in found}
     (root,) = [span for span in found if span.parent is None]
     assert root.name == "capture"
     assert [s.name for s in sorted(found, key=lambda s: s.end_time or 0)][:3] == ["capture", "project", "plan"]
-    receipt = await hub.worker.hub.context.pool.fetchval("select count(*) from hub.write where trace is not null")
-    assert receipt == 0  # the row is done; its trace went into the receipt, below
     assert await _receipts_trace(hub) == {root.context.trace_id}
 
 
@@ -137,14 +138,14 @@ async def test_what_is_not_sampled_leaves_no_span_and_no_traceparent(
 def test_work_on_many_traces_is_one_span_in_each_and_they_are_linked(spans: InMemorySpanExporter) -> None:
     traces = [tracing.begin("capture", {}, since_us=1) for _ in range(3)]
     assert all(traces)
-    with tracing.working("project", [*traces, None, "nonsense", traces[0]]):
-        with trace.get_tracer("vendor").start_as_current_span("GET /things"):
-            pass
+    vendor = trace.get_tracer("vendor")
+    with tracing.working("project", [*traces, None, "nonsense", traces[0]]), vendor.start_as_current_span("call"):
+        pass
     work = [span for span in spans.get_finished_spans() if span.name == "project"]
     first = next(span for span in work if len(span.links) == 2)
     assert len({span.context.trace_id for span in work}) == 3
     assert all(span.links[0].context == first.context for span in work if span is not first)
-    (call,) = [span for span in spans.get_finished_spans() if span.name == "GET /things"]
+    (call,) = [span for span in spans.get_finished_spans() if span.name == "call"]
     assert call.parent is not None
     assert call.parent.span_id == first.context.span_id
 

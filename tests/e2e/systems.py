@@ -155,9 +155,9 @@ class Friend:
     email: str
 
 
-def befriend(made: World, count: int) -> list[Friend]:
+def befriend(made: World, count: int, now: datetime) -> list[Friend]:
     """Add such people to a world that is not loaded yet."""
-    then = datetime.now(UTC) - timedelta(days=30)
+    then = now - timedelta(days=30)
     friends = []
     for number in range(count):
         friend = Friend(900_001 + number, str(7_900_001 + number), f"friend{number}@friends.example")
@@ -195,13 +195,14 @@ async def systems_on(
     log: str = "embedded",
     seed: int = 7,
     friends: int = 12,
+    now: datetime | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     sandbox: Any = sandboxes.process,
 ) -> AsyncIterator[Systems]:
     """Three systems with their first contents, on fresh databases; `sandbox` opens one by its name and yields its URL."""
     mark = uuid.uuid4().hex[:10]
-    made = world(seed, scale, datetime.now(UTC))
-    known = befriend(made, friends)
+    made = world(seed, scale, now or datetime.now(UTC))
+    known = befriend(made, friends, now or datetime.now(UTC))
     crm_url, state_url = await server.create(f"crm_{mark}"), await server.create(f"hub_{mark}")
     conn = await asyncpg.connect(crm_url)
     await load_crm(conn, made)
@@ -251,16 +252,6 @@ async def settled(hub: Hub, systems: Systems, seconds: float = IDLE_SECONDS) -> 
     ledger = await balance(hub.context)
     assert (ledger.unaccounted, ledger.pending, ledger.waiting, ledger.parked) == (0, 0, 0, 0), ledger
     return ledger
-
-
-async def golden(hub: Hub) -> dict[str, Any]:
-    """The golden records as values without golden ids: what the oracle and another run can be held against."""
-    rows = await hub.context.pool.fetch(
-        "select g.golden_id, g.entity, g.fields, g.deleted, array_agg(r.system || '/' || r.object || '/' || r.external_id"
-        " order by r.system, r.object, r.external_id) as records from hub.golden g join hub.record r using (golden_id)"
-        " where g.merged_into is null and r.system <> 'hub' group by 1, 2, 3, 4"
-    )
-    return {row["golden_id"]: dict(row) for row in rows}
 
 
 def show(problems: Sequence[str], limit: int = 25) -> str:

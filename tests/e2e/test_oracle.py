@@ -1,8 +1,14 @@
 """The hub's whole work judged by an independent computation of what it must come to."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
-from tests.e2e.systems import Systems, hub_on, settled, show
+import pytest
+
+from hub.edge.embedded import Embedded
+from hub.edge.kafka_local import Broker
+from tests.e2e import alike
+from tests.e2e.systems import Systems, hub_on, settled, show, systems_on
 
 
 async def test_everything_ends_as_the_oracle_says_also_after_edits_everywhere(systems: Systems) -> None:
@@ -56,3 +62,21 @@ async def edit_everywhere(systems: Systems) -> None:
     await systems.mailchimp_edit(
         "new@mailchimp.example", "subscribe", fields, merge_fields={"FNAME": "Neo", "LNAME": "Chimp"}
     )
+
+
+@pytest.mark.kafka
+async def test_both_logs_come_to_the_same(postgres: Embedded, kafka: Broker, tmp_path: Path) -> None:
+    runs = []
+    now = datetime.now(UTC)
+    for log in ("embedded", kafka.url):
+        async with systems_on(postgres, tmp_path, log=log, now=now) as systems, hub_on(systems) as (hub, _):
+            await settled(hub, systems)
+            runs.append((await alike.golden(hub, systems), await alike.held(systems)))
+            if log != "embedded":
+                await edit_everywhere(systems)
+                await settled(hub, systems)
+                assert (problems := await systems.problems()) == [], show(problems)
+    (here, held_here), (there, held_there) = runs
+    assert sum(here.values()) > 100
+    assert (here - there, there - here) == ({}, {})
+    assert (held_here - held_there, held_there - held_here) == ({}, {})

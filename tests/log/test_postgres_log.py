@@ -185,10 +185,10 @@ async def test_joining_and_leaving_is_told_to_the_other_members(log: PostgresLog
 
 
 async def join(database: str, topics: list[str], told: list[object] | None = None) -> Membership:
-    on_members = (lambda *_: None) if told is None else (lambda *event: told.append(event))
+    heard: list[object] = [] if told is None else told
     return await Membership.join(
-        database, "hub-test", topics, on_records=lambda *_: None, on_members=on_members
-    )  # fmt: skip
+        database, "hub-test", topics, on_records=lambda: None, on_change=lambda: heard.append("change")
+    )
 
 
 # Hashes that Kafka's own tests expect of its Java client (UtilsTest, murmur2).
