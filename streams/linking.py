@@ -11,7 +11,7 @@ from streams.workspace import GoldenState, RecordState, owners
 
 
 async def link(conn: Connection, readings: Sequence[Reading]) -> tuple[list[IdentityEvent], set[frozenset[str]]]:
-    """Resolve the readings in order; returns the decisions and the sets of golden ids that are one thing."""
+    """Resolve the readings in order; returns the decisions and the pairs of golden ids that are one thing."""
     known = await _known_keys(conn, readings)
     minted = await _unused(conn, readings)
     created = await _created(conn, readings)
@@ -27,8 +27,8 @@ async def link(conn: Connection, readings: Sequence[Reading]) -> tuple[list[Iden
             state.golden_id = state.home = found.golden_id
             reading.linked_now = True
             decisions.append(_linked(reading, "=".join(found.by) if found.by else "new"))
-        if found.merges and entity.merge == "auto":
-            same.add(frozenset((state.golden_id, *found.merges)))
+        if entity.merge == "auto":
+            same.update(frozenset((state.golden_id, other)) for other in found.merges)
         for key in reading.keys:
             known.setdefault((entity.name, key), state.golden_id)
     return decisions, same
@@ -64,11 +64,14 @@ def merged(into: Mapping[str, str], goldens: Mapping[str, GoldenState], cause: s
 
 
 async def claim_keys(
-    conn: Connection, by_golden: Mapping[str, Sequence[RecordState]], entities: Mapping[str, Entity]
+    conn: Connection,
+    by_golden: Mapping[str, Sequence[RecordState]],
+    entities: Mapping[str, Entity],
+    readings: Sequence[Reading],
 ) -> None:
     """Make the match keys of these golden records those that their records hold; of a key that several hold which must
-    not be merged, the first keeps it. Raises Contention when another worker has given one of the keys to another golden
-    record meanwhile."""
+    not be merged, the first keeps it. Raises Contention when another worker has given one of the keys that the readings
+    bring to another golden record meanwhile."""
     wanted = {
         (state.entity, *key): golden for golden, states in by_golden.items() for state in states for key in state.keys
     }
@@ -81,7 +84,8 @@ async def claim_keys(
         *([row[i] for row in rows] for i in range(4)),
     )
     if taken != len(rows):
-        await _check_shared(conn, wanted, entities)
+        brought = {(r.mapping.entity.name, *key) for r in readings for key in r.keys}
+        await _check_shared(conn, {key: wanted[key] for key in wanted.keys() & brought}, entities)
 
 
 async def _check_shared(

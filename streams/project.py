@@ -142,6 +142,8 @@ def _absorb(reading: Reading, intents: dict[tuple[str, str], list], used: set[st
     at_record = intents.get((event.system, f"{event.object}/{event.external_id}"), [])
     at_golden = [i for i in intents.get((event.system, state.golden_id), []) if i.object == event.object]
     open_ = [i for i in (*at_record, *at_golden) if i.key not in used]
+    if event.op != "delete" and (state.gone or DELETED in state.claims):
+        reading.values[DELETED] = False  # it is back; known only now, for its end may stand in this very batch
     reading.decision = decision = decide(event, reading.values, state.view, open_, reading.unheard)
     metrics.count(metrics.NEAR_MISSES, event.system, by=decision.near_miss)
     state.view = decision.view | _invalid(reading)

@@ -30,7 +30,7 @@ async def project_all(
         by_golden.setdefault(reading.state.golden_id, []).append(reading)
     alive = sorted((by_golden.keys() | set(into.values())) - into.keys())
     sources = await records_of(conn, alive)
-    await linking.claim_keys(conn, sources, context.model.entities)
+    await linking.claim_keys(conn, sources, context.model.entities, readings)
     projected = {g: _project(context.model, g, sources.get(g, []), goldens) for g in alive}
     clashes = conflicts.find(by_golden, projected)
     bumped = [

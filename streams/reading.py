@@ -47,10 +47,8 @@ def read(model: Model, event: Event, state: RecordState | None) -> Reading | Non
         return Reading(event, mapping, state, {DELETED: True}, keys=state.keys | own_keys(event.record))
     natives = event.fields()
     decoded = decode(mapping, natives)
-    values = decoded.values
-    if state.gone or DELETED in state.claims:
-        values = {**values, DELETED: False}
-    return Reading(event, mapping, state, values, decoded.invalid, _keys(mapping, event, decoded, natives, state))
+    keys_ = _keys(mapping, event, decoded, natives, state)
+    return Reading(event, mapping, state, decoded.values, decoded.invalid, keys_)
 
 
 def _keys(

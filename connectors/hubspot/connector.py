@@ -61,9 +61,11 @@ class HubSpot:
         defaults = {setting.name: setting.default for setting in MANIFEST.settings}
         self.system = system
         self._settings = defaults | {name: value for name, value in settings.items() if value is not None}
+        self._secret = str(self._settings["client_secret"] or "")
+        self._portal = str(self._settings["portal_id"] or "")
         self._mappings = mappings
         self._layouts = {object_: layout(mapping) for object_, mapping in mappings.items()}
-        self._webhooks = Webhooks(system, self._settings["client_secret"], self._settings["portal_id"], self._layouts)
+        self._webhooks = Webhooks(system, self._secret, self._portal, self._layouts)
         self._wires: Wires | None = None
 
     async def open(self) -> None:
@@ -78,16 +80,15 @@ class HubSpot:
 
     async def check(self) -> list[Finding]:
         """Prove the token, the account, and each mapped object; say what is missing and what to do."""
-        api = self._connected().api
         try:
+            api = self._connected().api
             portal = str((await api.account()).get("portalId"))
         except HubError as error:
             return [Finding(False, str(error), "check access_token and its scopes")]
-        wanted = self._text("portal_id")
-        right = wanted in ("", portal)
-        account = Finding(right, f"HubSpot account {portal}", "" if right else f"portal_id says {wanted}")
-        secret = bool(self._text("client_secret"))
-        webhooks = Finding(True, "webhooks verified" if secret else "no client_secret: changes are learned by polling")
+        right = self._portal in ("", portal)
+        account = Finding(right, f"HubSpot account {portal}", "" if right else f"portal_id says {self._portal}")
+        told = "webhooks are verified" if self._secret else "no client_secret: changes are learned by polling alone"
+        webhooks = Finding(True, told)
         return [account, webhooks, *await judge(api, self._mappings)]
 
     def streams(self) -> Sequence[Stream]:
@@ -121,9 +122,6 @@ class HubSpot:
         if self._wires is None:
             self._wires = _wires(self.system, self._settings, self._layouts)
         return self._wires
-
-    def _text(self, name: str) -> str:
-        return str(self._settings.get(name) or "")
 
 
 @dataclass(frozen=True, slots=True)

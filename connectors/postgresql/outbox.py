@@ -5,6 +5,7 @@ still running. So no transaction can commit later and stand before a place that 
 transactions commit. The number, taken while the row is locked, grows per record and is the change's version.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 
@@ -29,6 +30,10 @@ FROM hub_outbox.change
 WHERE (txid, seq) > ($1::text::xid8, $2) AND txid < pg_snapshot_xmin(pg_current_snapshot())
 ORDER BY txid, seq LIMIT $3
 """
+WAITING = "SELECT EXISTS (SELECT FROM hub_outbox.change WHERE (txid, seq) > ($1::text::xid8, $2))"
+CERTAIN = f"SELECT EXISTS ({READ.replace('LIMIT $3', 'LIMIT 1')})"
+WAITS = 25
+WAIT_SECONDS = 0.02
 RELEASE = "DELETE FROM hub_outbox.change WHERE (txid, seq) <= ($1::text::xid8, $2)"
 RELEASED = """
 INSERT INTO hub_outbox.released (txid, seq) VALUES ($1::text::xid8, $2)
@@ -96,10 +101,22 @@ class Outbox:
                 rows = await conn.fetch(READ, position["txid"], position["seq"], self._page)
                 if any(not self._known(row) for row in rows):
                     await self._index.load(conn)
+                if not rows and not await self._more(conn, position):
+                    return
             if not rows:
-                return
+                continue
             position = {"txid": rows[-1]["txid"], "seq": rows[-1]["seq"]}
             yield Batch([c for row in rows for c in self._changes(row)], position, partial(self._release, position))
+
+    async def _more(self, conn: asyncpg.Connection, position: Position) -> bool:
+        """Whether more may be read: rows that wait for older transactions are given a moment, for most are short."""
+        for _ in range(WAITS):
+            if not await conn.fetchval(WAITING, position["txid"], position["seq"]):
+                return False
+            await asyncio.sleep(WAIT_SECONDS)
+            if await conn.fetchval(CERTAIN, position["txid"], position["seq"]):
+                return True
+        return False
 
     def _known(self, row: asyncpg.Record) -> bool:
         return all(set(row["columns"]) <= one.types.keys() for one in self._index.tables.get(row["relation"], ()))

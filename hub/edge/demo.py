@@ -8,7 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
@@ -160,7 +160,8 @@ async def run(
 def _wipe(directory: Path) -> None:
     """Begin anew, also after a demo that was killed and left its server behind."""
     if (directory / "pg" / "postmaster.pid").exists():
-        embedded.start(directory / "pg").stop()
+        with suppress(RuntimeError):
+            embedded.start(directory / "pg").stop()
     shutil.rmtree(directory, ignore_errors=True)
 
 

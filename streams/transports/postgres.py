@@ -43,7 +43,8 @@ class Consumer(SharingConsumer):
     async def fetch(self, partitions: set[TP], seconds: float, limit: int) -> list[Batch]:
         """Read what is there, or wait for a notification and leave the reading to the next call."""
         self._wake.clear()
-        places = {self._ids[tp]: Place(*tp, self._position[tp]) for tp in partitions if tp in self._ids}
+        known = partitions & self._ids.keys() & self._position.keys()
+        places = {self._ids[tp]: Place(tp.topic, tp.partition, self._position[tp]) for tp in known}
         generation = self._generation
         try:
             assert self._reader

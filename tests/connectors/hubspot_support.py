@@ -74,7 +74,10 @@ class Rig:
     url: str
     control: httpx.AsyncClient
     api: httpx.AsyncClient
-    connector: HubSpot
+    settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        self.connector = self.connect(**self.settings)
 
     def connect(self, maps: Mapping[str, ObjectMap] | None = None, **settings: Any) -> HubSpot:
         """Another connector on the same sandbox."""
@@ -123,8 +126,7 @@ async def rig(options: Options | None = None, **settings: Any) -> AsyncIterator[
         (await control.post("/_sandbox/seed", json=seed)).raise_for_status()
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=30) as api:
-            made = Rig(running.url, control, api, None)  # type: ignore[arg-type]
-            made.connector = made.connect(**settings)
+            made = Rig(running.url, control, api, settings)
             await made.connector.open()
             try:
                 yield made

@@ -86,6 +86,8 @@ async def test_no_credentials_is_a_configuration_error_that_says_what_to_set() -
     async with rig() as hub:
         with pytest.raises(ConfigError, match="set access_token"):
             await hub.connect(access_token=None).open()
+        (finding,) = await hub.connect(access_token=None).check()
+        assert not finding.ok
 
 
 async def test_a_wrong_token_is_an_auth_error_without_the_token() -> None:

@@ -180,8 +180,13 @@ async def test_snapshot_during_writes(crm: Crm, capture: str, seed: int) -> None
         await connector.close()
     writers.stop()
     await asyncio.gather(*tasks)
-    changes, _ = await poll(await crm.open(contacts(), capture=capture), checkpoint)
-    kept += changes
+    last = await crm.open(contacts(), capture=capture)
+    while True:
+        changes, checkpoint = await poll(last, checkpoint)
+        kept += changes
+        # A transaction of the server's own, such as an automatic ANALYZE, may hold back the outbox for a while.
+        if capture == "logical" or not await crm.conn.fetchval("SELECT count(*) FROM hub_outbox.change"):
+            break
     assert sum(c.channel == "snapshot" for c in kept) >= 20
     assert sum(c.channel != "snapshot" for c in kept) >= 50
     chance.shuffle(kept)

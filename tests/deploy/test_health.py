@@ -30,9 +30,11 @@ async def own_postgres() -> AsyncIterator[Embedded]:
 @pytest.fixture
 async def opened(postgres: Embedded, tmp_path: Path) -> AsyncIterator[Hub]:
     """An open hub of two systems."""
-    async with two_systems(postgres, tmp_path) as systems:
-        async with open_hub(read_config(systems.config, systems.env), env=systems.env) as made:
-            yield made
+    async with (
+        two_systems(postgres, tmp_path) as systems,
+        open_hub(read_config(systems.config, systems.env), env=systems.env) as made,
+    ):
+        yield made
 
 
 def run_all(systems: TwoSystems) -> list[str]:
@@ -48,28 +50,28 @@ async def gauge(process: Process, line: str) -> float:
 async def test_a_hub_without_its_database_is_alive_but_not_ready_and_recovers(
     own_postgres: Embedded, tmp_path: Path
 ) -> None:
-    async with two_systems(own_postgres, tmp_path) as systems:
-        async with hub(run_all(systems), systems.env, free_port(), tmp_path) as process:
-            await process.until_ready()
-            age = 'hub_metrics_age_seconds{group="queue"}'
-            await until(lambda: _positive(process, age), lambda: "the first gauges")
-            await asyncio.to_thread(own_postgres.stop)
-            trouble = (await process.until_ready(503))["trouble"]
-            assert "database" in trouble
-            assert (await process.http.get("/healthz")).status_code == 200
-            await until(lambda: _sees(process, "stage project"), lambda: "the stage to see that the log is away")
-            await until(lambda: _older(process, age, 10.0), lambda: "gauges that are known to be old")
-            assert await gauge(process, 'hub_part_healthy{kind="stage",name="project"}') == 0.0
-            await asyncio.to_thread(own_postgres.start_again)
-            await process.until_ready()
-            await systems.execute(
-                "crm", "insert into contacts (email, first_name) values ('ada@lovelace.example', 'Ada')"
-            )
-            await until(
-                lambda: _arrived(systems), lambda: f"the edit after the outage; log: {process.log.read_text()[-2_000:]}"
-            )
-            assert await process.until_ready() == {"ready": True, "trouble": {}}
-            assert await process.stop() == 0
+    async with (
+        two_systems(own_postgres, tmp_path) as systems,
+        hub(run_all(systems), systems.env, free_port(), tmp_path) as process,
+    ):
+        await process.until_ready()
+        age = 'hub_metrics_age_seconds{group="queue"}'
+        await until(lambda: _positive(process, age), lambda: "the first gauges")
+        await asyncio.to_thread(own_postgres.stop)
+        trouble = (await process.until_ready(503))["trouble"]
+        assert "database" in trouble
+        assert (await process.http.get("/healthz")).status_code == 200
+        await until(lambda: _sees(process, "stage project"), lambda: "the stage to see that the log is away")
+        await until(lambda: _older(process, age, 10.0), lambda: "gauges that are known to be old")
+        assert await gauge(process, 'hub_part_healthy{kind="stage",name="project"}') == 0.0
+        await asyncio.to_thread(own_postgres.start_again)
+        await process.until_ready()
+        await systems.execute("crm", "insert into contacts (email, first_name) values ('ada@lovelace.example', 'Ada')")
+        await until(
+            lambda: _arrived(systems), lambda: f"the edit after the outage; log: {process.log.read_text()[-2_000:]}"
+        )
+        assert await process.until_ready() == {"ready": True, "trouble": {}}
+        assert await process.stop() == 0
 
 
 async def _positive(process: Process, line: str) -> bool:
@@ -106,14 +108,16 @@ async def test_a_source_that_is_away_is_named_and_the_rest_goes_on(
 
 
 async def test_a_worker_without_stages_answers_questions_and_ends_in_order(postgres: Embedded, tmp_path: Path) -> None:
-    async with two_systems(postgres, tmp_path) as systems:
-        async with hub(["worker", "-c", str(systems.config)], systems.env, free_port(), tmp_path) as process:
-            await process.until_ready()
-            assert (await process.http.get("/api/ledger")).json()["unaccounted"] == 0
-            assert (await process.http.post("/webhooks/nobody")).status_code == 404
-            assert 'hub_part_healthy{kind="stage"' not in await process.metrics()
-            assert 'hub_part_healthy{kind="service",name="upkeep"} 1.0' in await process.metrics()
-            assert await process.stop() == 0
+    async with (
+        two_systems(postgres, tmp_path) as systems,
+        hub(["worker", "-c", str(systems.config)], systems.env, free_port(), tmp_path) as process,
+    ):
+        await process.until_ready()
+        assert (await process.http.get("/api/ledger")).json()["unaccounted"] == 0
+        assert (await process.http.post("/webhooks/nobody")).status_code == 404
+        assert 'hub_part_healthy{kind="stage"' not in await process.metrics()
+        assert 'hub_part_healthy{kind="service",name="upkeep"} 1.0' in await process.metrics()
+        assert await process.stop() == 0
 
 
 class Sleeper:
