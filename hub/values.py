@@ -22,7 +22,7 @@ DEFAULT_REGION = "US"
 MAX_TEXT = 65_536
 
 
-class InvalidValue(ValueError):  # noqa: N818 - it says what the value is
+class InvalidValue(ValueError):
     """A native value that its field's type does not admit; the message says why."""
 
 

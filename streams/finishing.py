@@ -33,10 +33,12 @@ class Fate:
 
 
 def fate(prepared: Prepared, receipts: Sequence[Receipt], may_give_up: int | None) -> Fate:
-    """Decide by the gravest receipt, or by the verdict where nothing was called. After `may_give_up` attempts (None:
-    never) a row that keeps being deferred is parked."""
+    """Decide by the gravest receipt, or by the verdict where nothing was called; a row that still waits for something
+    is held although the rest of it was written. After `may_give_up` attempts (None: never) a row that keeps being
+    deferred is parked."""
     golden, version, verdict = prepared.due.golden_id, prepared.version, prepared.verdict
-    gravest = max(receipts, key=lambda r: GRAVITY.index(type(r)), default=verdict)
+    waits = [verdict] if isinstance(verdict, Held) else []
+    gravest = max((*receipts, *waits), key=lambda r: GRAVITY.index(type(r)), default=verdict)
     if isinstance(gravest, Refused) and gravest.code == "gone":
         gravest = Deferred(gravest.reason)
     if isinstance(gravest, Deferred):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import asyncpg
 import orjson
 import structlog
 
@@ -14,6 +15,7 @@ from hub.values import Value
 from hub.write import Write
 from streams import alerts, metrics, tracing
 from streams.context import Context, emit, now, publish
+from streams.faults import Contention
 from streams.finishing import fate, finish
 from streams.log_postgres import Connection
 from streams.preparing import Prepared
@@ -43,9 +45,18 @@ async def record(context: Context, lease: str, results: Results) -> None:
     if not results:
         return
     with tracing.working("receipt", (w.trace for _, some in results for w, _ in some)):
-        for target, seconds in await _recorded(context, lease, results):
+        for target, seconds in await _recorded_at_last(context, lease, results):
             metrics.observe(metrics.JOURNEY_SECONDS, seconds, target)
         await publish(context)
+
+
+async def _recorded_at_last(context: Context, lease: str, results: Results) -> list[tuple[str, float]]:
+    """What was written cannot be taken back, so its receipt is not given up for another worker's sake."""
+    while True:
+        try:
+            return await _recorded(context, lease, results)
+        except (Contention, asyncpg.DeadlockDetectedError):
+            continue
 
 
 async def _recorded(context: Context, lease: str, results: Results) -> list[tuple[str, float]]:

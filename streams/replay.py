@@ -57,6 +57,7 @@ class Shadow:
 
     records: dict[RecordId, RecordState] = field(default_factory=dict)
     homes: dict[RecordId, str] = field(default_factory=dict)
+    entities: dict[RecordId, str] = field(default_factory=dict)
     merged: dict[str, str | None] = field(default_factory=dict)
     unsaid: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     parked: set[tuple[str, int, int]] = field(default_factory=set)
@@ -125,7 +126,9 @@ async def _read_decisions(context: Context, shadow: Shadow) -> None:
                     {(datum["topic"], datum["partition"], datum["offset"])} if datum["stage"] == STAGE else set()
                 )
             elif datum["kind"] == "link":
-                shadow.homes.setdefault((datum["system"], datum["object"], datum["external_id"]), datum["golden_id"])
+                id_ = (datum["system"], datum["object"], datum["external_id"])
+                shadow.homes.setdefault(id_, datum["golden_id"])
+                shadow.entities.setdefault(id_, datum["entity"])
             else:
                 shadow.merged[datum["golden_id"]] = datum["into"] if datum["kind"] == "merge" else None
 
@@ -181,6 +184,8 @@ def _steward(shadow: Shadow, event: Event) -> None:
 def _project(context: Context, shadow: Shadow) -> list[tuple[str, str, str, bool]]:
     """(golden id, entity, fields as JSON, deleted) of every golden record that lives."""
     groups: dict[str, list[RecordState]] = {}
+    for id_, home in shadow.homes.items():  # a record that the hub created counts before it has said anything
+        shadow.records.setdefault(id_, RecordState(id_, shadow.entities[id_], home, home))
     for state in shadow.records.values():
         state.golden_id = _root(shadow, state.home)
         groups.setdefault(state.golden_id, []).append(state)

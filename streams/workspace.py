@@ -13,12 +13,16 @@ from hub.identity import Key, RecordId
 from hub.projection import Source
 from hub.view import Held
 from hub.write import Intent
+from streams.faults import Contention
 from streams.log_postgres import Connection
 
 
 @dataclass(slots=True)
 class RecordState:
-    """One record of one system: what it claims, what it holds, and the thing it belongs to ("" until resolved)."""
+    """One record of one system: what it claims, what it holds, and the thing it belongs to ("" until resolved).
+
+    `stored` says that it was read from the database, and so is locked.
+    """
 
     id: RecordId
     entity: str
@@ -29,6 +33,7 @@ class RecordState:
     keys: frozenset[Key] = frozenset()
     gone: bool = False
     last_event: str = ""
+    stored: bool = False
 
     @property
     def source(self) -> Source:
@@ -62,6 +67,7 @@ def _record(row: asyncpg.Record) -> RecordState:
         keys=frozenset(_key(text) for text in row["keys"]),
         gone=row["gone"],
         last_event=row["last_event"],
+        stored=True,
     )
 
 
@@ -138,14 +144,31 @@ async def intents_of(
 
 
 async def save_records(conn: Connection, states: Sequence[RecordState]) -> None:
-    """Store records, new or changed."""
-    await conn.execute(
-        f"insert into hub.record ({RECORD_COLUMNS}) select s, o, e, n, g, h, c, v, string_to_array(k, E'\\x1e'), d, l"  # noqa: S608
+    """Store records, new or changed. Raises Contention where a new one has come to be meanwhile: what the receipt of its
+    creation tells of it and what its capture tells would overwrite each other."""
+    new, known = [s for s in states if not s.stored], [s for s in states if s.stored]
+    if new and await _save(conn, new, "do nothing") < len(new):
+        raise Contention("a record was stored by another worker meanwhile")
+    for state in new:
+        state.stored = True
+    if known:
+        await _save(conn, known, REPLACE)
+
+
+REPLACE = (
+    "(system, object, external_id) do update set golden_id = excluded.golden_id, home = excluded.home,"
+    " claims = excluded.claims, view = excluded.view, keys = excluded.keys, gone = excluded.gone,"
+    " last_event = excluded.last_event"
+)
+
+
+async def _save(conn: Connection, states: Sequence[RecordState], conflict: str) -> int:
+    saved: int = await conn.fetchval(
+        f"with saved as (insert into hub.record ({RECORD_COLUMNS})"  # noqa: S608
+        " select s, o, e, n, g, h, c, v, string_to_array(k, E'\\x1e'), d, l"
         " from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[],"
-        " $9::text[], $10::bool[], $11::text[]) as t (s, o, e, n, g, h, c, v, k, d, l)"
-        " on conflict (system, object, external_id) do update set golden_id = excluded.golden_id, home = excluded.home,"
-        " claims = excluded.claims, view = excluded.view, keys = excluded.keys, gone = excluded.gone,"
-        " last_event = excluded.last_event",
+        " $9::text[], $10::bool[], $11::text[]) as t (s, o, e, n, g, h, c, v, k, d, l) order by s, o, e"
+        f" on conflict {conflict} returning 1) select count(*) from saved",
         *_columns([s.id for s in states]),
         [s.entity for s in states],
         [s.golden_id for s in states],
@@ -156,6 +179,7 @@ async def save_records(conn: Connection, states: Sequence[RecordState]) -> None:
         [s.gone for s in states],
         [s.last_event for s in states],
     )
+    return saved
 
 
 async def save_golden(conn: Connection, states: Sequence[GoldenState]) -> None:

@@ -1,7 +1,7 @@
 """What the three systems must hold in the end, computed naively from what they held at first and what was edited since.
 
 It judges end-to-end runs, so it shares nothing with the hub but the reading of single values (`hub.values.parse`). It
-is written from the meaning of hub/edge/demo.yaml: every record is read whole, records are put together by address,
+is written from the meaning of hub/edge/demo/hub.yaml: every record is read whole, records are put together by address,
 domain and foreign ids, and each field is chosen by its rule. Where two claims are equally good (same rank, same
 instant), either may be chosen. `tests.oracle_judge` holds the systems against it.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from hub.edge.demo_data import World
+from hub.edge.demo.data import World
 from hub.values import InvalidValue, parse
 from tests.oracle_maps import (
     CRM_LIFECYCLES,

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-from hub.edge.demo_data import World
+from hub.edge.demo.data import World
 from tests.oracle import Key, Thing, read, records
 from tests.oracle_maps import MAPS, TYPES
 

@@ -1,4 +1,4 @@
-"""The demo's world as tables: types, rules and native names, as hub/edge/demo.yaml and the connectors mean them."""
+"""The demo's world as tables: types, rules and native names, as hub/edge/demo/hub.yaml and the connectors mean them."""
 
 ORDER = ("crm", "hubspot", "mailchimp")
 ROLES = frozenset(

@@ -69,13 +69,18 @@ def ledger_json(found: Ledger) -> Json:
 
 def print_ledger(found: Ledger) -> None:
     """The ledger for people."""
-    columns = [o for o in (*OUTCOMES, "pending") if any(o in counts for counts in found.targets.values())]
-    rows = [(target, *(counts.get(o, 0) for o in columns)) for target, counts in found.targets.items()]
-    table("Outcomes per target", ("target", *columns), rows)
+    print_outcomes(found.targets)
     out.print(
         f"captured {found.captured:,} = events {found.events:,} + duplicates {found.duplicates:,} + parked {found.parked:,}"
         f" + waiting {found.waiting:,}; [bold]{found.unaccounted:,} unaccounted[/]"
     )
+
+
+def print_outcomes(targets: dict[str, dict[str, int]]) -> None:
+    """What became of every change at every target."""
+    outcomes = [o for o in (*OUTCOMES, "pending") if any(o in counts for counts in targets.values())]
+    rows = [(outcome, *(counts.get(outcome, 0) for counts in targets.values())) for outcome in outcomes]
+    table("Outcomes: one per change and target", ("outcome", *targets), rows)
 
 
 @app.command()

@@ -8,12 +8,12 @@ import typer
 from connectors.registry import CONNECTORS
 from hub.config.schema import json_schema
 from hub.edge import check as checking
-from hub.edge import demo as demonstration
-from hub.edge import init as initial
-from hub.edge.cli import DEFAULT_CONFIG, AsJson, ConfigPath, Exit, app, go
-from hub.edge.commands_ask import print_why
+from hub.edge.cli import DEFAULT_CONFIG, AsJson, ConfigPath, Exit, app, go, quiet_logs
+from hub.edge.commands_ask import print_outcomes, print_why
 from hub.edge.commands_run import progress, show_left
-from hub.edge.demo import Options, Report, Stage
+from hub.edge.demo import run as demonstration
+from hub.edge.demo.run import Options, Report, Stage
+from hub.edge.initial import init as initial
 from hub.edge.output import as_json, err, out, table
 from hub.edge.running import until_told
 from hub.edge.wiring import Hub
@@ -23,8 +23,12 @@ MANIFESTS = {name: manifest for name, (manifest, _) in CONNECTORS.items()}
 
 @app.command("init")
 def init_(
-    source: Annotated[str, typer.Option("--from", help="The database to read: postgresql://user:password@host/database.")],
-    to: Annotated[str, typer.Option(help="Systems to bring in line with it, separated by commas: hubspot, mailchimp.")] = "",
+    source: Annotated[
+        str, typer.Option("--from", help="The database to read: postgresql://user:password@host/database.")
+    ],
+    to: Annotated[
+        str, typer.Option(help="Systems to bring in line with it, separated by commas: hubspot, mailchimp.")
+    ] = "",
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = DEFAULT_CONFIG,
     system: Annotated[str, typer.Option(help="What to call the database in the configuration.")] = "crm",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
@@ -72,6 +76,7 @@ def demo(
 
     Exit 1 when the ledger does not balance or an edit did not arrive.
     """
+    quiet_logs("error")  # what is refused or parked is part of the tables
     options = Options(log, seed, scale, directory)
     report: Report = go(_demo(options, serve))
     as_json(report.to_json()) if json else _print(report)
@@ -102,9 +107,7 @@ def _print(report: Report) -> None:
     out.print(
         f"{report.links:,} records linked, {report.merged:,} golden records merged, {report.conflicts:,} conflicts decided"
     )
-    outcomes = sorted({o for counts in report.writes.values() for o in counts})
-    rows = [(target, *(counts.get(o, 0) for o in outcomes)) for target, counts in report.writes.items()]
-    table("Outcomes per target (one per change and target)", ("target", *outcomes), rows)
+    print_outcomes(report.writes)
     edits = [(e.system, e.what, ", ".join(f"{s} {_seconds(t)}" for s, t in e.arrived.items())) for e in report.edits]
     table("Live edits", ("edited in", "what", "seen in"), edits)
     if report.why:

@@ -95,9 +95,8 @@ def _run(
 
 def progress() -> Progress:
     """Bars on standard error, of what is left per stage."""
-    return Progress(
-        TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, transient=True
-    )  # fmt: skip
+    columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=err, transient=True)
 
 
 def show_left(bars: Progress, left: Idle) -> None:

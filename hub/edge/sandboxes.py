@@ -12,7 +12,7 @@ import orjson
 from starlette.applications import Starlette
 
 from connectors.hubspot.sandbox import create_app as hubspot
-from connectors.kit.sandbox_server import serve as serving
+from connectors.kit.sandbox.server import serve as serving
 from connectors.mailchimp.sandbox import create_app as mailchimp
 from hub.edge.running import until_told
 from hub.errors import Reject
@@ -26,7 +26,7 @@ async def serve(name: str, port: int, seed: Path | None = None) -> None:
         raise Reject(f"no sandbox {name!r}; there are {', '.join(SANDBOXES)}", "unknown")
     async with serving(SANDBOXES[name](), port=port) as running:
         if seed is not None:
-            await control(running.url, "seed", orjson.loads(seed.read_bytes()))
+            await control(running.url, "seed", orjson.loads(await asyncio.to_thread(seed.read_bytes)))
         sys.stdout.write(f"{running.url}\n")
         sys.stdout.flush()
         await until_told()

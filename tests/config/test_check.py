@@ -10,7 +10,7 @@ from connectors.hubspot.sandbox import Options, create_app
 from connectors.kit.sandbox import serve
 from connectors.registry import CONNECTORS
 from hub.edge.check import SOUND, UNUSABLE, WRONG, Checked, check, show
-from hub.edge.init import init
+from hub.edge.initial.init import init
 from tests.config.databases import chinook, content, fill, put
 
 TOKEN = "pat-hunter2"

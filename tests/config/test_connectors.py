@@ -16,7 +16,7 @@ from hub.rules import FUNCTIONS
 from hub.values import PARSERS
 
 MANIFESTS = {name: manifest for name, (manifest, _) in CONNECTORS.items()}
-DEMO = Path(__file__).parents[2] / "hub" / "edge" / "demo.yaml"
+DEMO = Path(__file__).parents[2] / "hub" / "edge" / "demo" / "hub.yaml"
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)

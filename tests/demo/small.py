@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hub.edge.demo_data import World
+from hub.edge.demo.data import World
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 

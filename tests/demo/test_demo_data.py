@@ -12,8 +12,8 @@ import pytest
 from connectors.hubspot.sandbox import create_app as hubspot_app
 from connectors.kit.sandbox import serve
 from connectors.mailchimp.sandbox import create_app as mailchimp_app
-from hub.edge.demo_data import NOW, World, counts, load_crm, world
-from hub.edge.demo_draw import SECOND, Draw
+from hub.edge.demo.data import NOW, World, counts, load_crm, world
+from hub.edge.demo.draw import SECOND, Draw
 from hub.identity import ROLES
 from hub.values import InvalidValue, parse
 

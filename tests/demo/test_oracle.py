@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.edge.demo_data import World
+from hub.edge.demo.data import World
 from tests.demo.small import at, contact, member, row, small
 from tests.oracle import Edit, Thing, expected
 from tests.oracle_judge import judge

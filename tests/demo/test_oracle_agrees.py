@@ -14,7 +14,7 @@ from connectors.kit.sandbox import serve
 from connectors.mailchimp.sandbox import create_app as mailchimp_app
 from connectors.registry import CONNECTORS
 from hub import config
-from hub.edge.demo_data import NOW, load_crm, world
+from hub.edge.demo.data import NOW, load_crm, world
 from hub.entity import Entity
 from hub.event import Clock
 from hub.fold import claims_of, fold
@@ -78,7 +78,7 @@ def _golden(entity: Entity, sources: list[Source]) -> dict[str, Any]:
 def test_the_core_chooses_what_the_oracle_expects_for_the_whole_world() -> None:
     """Two independent computations from one meaning: where they differ, one of them is wrong."""
     model = config.load(
-        ROOT / "hub" / "edge" / "demo.yaml", {name: manifest for name, (manifest, _) in CONNECTORS.items()}
+        ROOT / "hub" / "edge" / "demo" / "hub.yaml", {name: manifest for name, (manifest, _) in CONNECTORS.items()}
     ).model
     of = world()
     by_key = {record.key: record for record in records(of)}

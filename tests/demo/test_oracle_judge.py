@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hub.edge.demo_data import World
+from hub.edge.demo.data import World
 from tests.demo.small import at, contact, member, row, small
 from tests.oracle import Edit, expected
 from tests.oracle_judge import judge

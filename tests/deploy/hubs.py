@@ -41,13 +41,19 @@ class Process:
     async def until_ready(self, status: int = 200) -> dict[str, Any]:
         """Wait until /readyz answers with this status."""
 
+        last: tuple[int, dict[str, Any]] = (0, {})
+
         async def answered() -> dict[str, Any] | None:
+            nonlocal last
             if self.child.returncode is not None:
                 raise AssertionError(f"the hub ended with {self.child.returncode}: {self.log.read_text()[-3_000:]}")
-            found, document = await self.ready()
-            return document if found == status else None
+            last = await self.ready()
+            return last[1] if last[0] == status else None
 
-        return await until(answered, lambda: f"{status} of /readyz; log: {self.log.read_text()[-3_000:]}")
+        found: dict[str, Any] = await until(
+            answered, lambda: f"{status} of /readyz, which says {last}; log: {self.log.read_text()[-2_000:]}"
+        )
+        return found
 
     async def metrics(self) -> str:
         """What /metrics says."""

@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 from ruamel.yaml import YAML
 
-from hub.edge import demo, embedded
+from hub.edge import embedded
+from hub.edge.demo.run import Options, stage
 from streams.metrics import METRICS
 from tests.deploy.hubs import ROOT, hub, until
 from tests.deploy.prometheus_server import Prometheus, scraping
@@ -36,9 +37,15 @@ async def prometheus(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
     with TemporaryDirectory(prefix="hub-test-", ignore_cleanup_errors=True) as directory:
         server = await embedded.start_async(Path(directory) / "pg")
         try:
-            async with demo.stage(demo.Options(scale=0.03, directory=Path(directory)), server) as systems:
+            async with stage(Options(scale=0.03, directory=Path(directory)), server) as systems:
                 port = int(systems.env["HUB_PORT"])
-                arguments = ["run", "-c", str(ROOT / "hub/edge/demo.yaml"), "--data-dir", str(Path(directory) / "pg")]
+                arguments = [
+                    "run",
+                    "-c",
+                    str(ROOT / "hub/edge/demo/hub.yaml"),
+                    "--data-dir",
+                    str(Path(directory) / "pg"),
+                ]
                 # Prometheus first: what happens before the first scrape has no rate.
                 with scraping(f"127.0.0.1:{port}", tmp_path_factory.mktemp("prometheus"), RULES) as scraper:
                     async with hub(arguments, systems.env, port, Path(directory)) as process:

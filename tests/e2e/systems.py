@@ -15,8 +15,8 @@ import asyncpg
 import httpx
 
 from hub.edge import running, sandboxes
-from hub.edge.demo import _environment, free_port
-from hub.edge.demo_data import World, load_crm, world
+from hub.edge.demo.run import environment, free_port
+from hub.edge.demo.data import World, load_crm, world
 from hub.edge.embedded import Embedded
 from hub.edge.running import Running
 from hub.edge.wiring import Hub, open_hub, read_config
@@ -179,7 +179,7 @@ def befriend(made: World, count: int, now: datetime) -> list[Friend]:
 
 def configuration(state: str, log: str = "embedded", **settings: Mapping[str, Any]) -> str:
     """The demo's configuration on this state database and log; `settings` are added to the systems of those names."""
-    text = files("hub.edge").joinpath("demo.yaml").read_text()
+    text = files("hub.edge.demo").joinpath("hub.yaml").read_text()
     text = text.replace("log: embedded", f'log: "{log}"').replace("state: embedded", f'state: "{state}"')
     for connector, added in settings.items():
         lines = "".join(f"\n    {name}: {value}" for name, value in added.items())
@@ -211,7 +211,7 @@ async def systems_on(
     config.write_text(configuration(state_url, log, **(settings or {})))
     try:
         async with sandbox("hubspot") as hubspot, sandbox("mailchimp") as mailchimp:
-            env = _environment(crm_url, hubspot, mailchimp, port=free_port())
+            env = environment(crm_url, hubspot, mailchimp, port=free_port())
             app = {"clientSecret": env["HUBSPOT_SECRET"]}
             await sandboxes.control(hubspot, "seed", {**made.hubspot, "token": env["HUBSPOT_TOKEN"], "app": app})
             await sandboxes.control(mailchimp, "seed", {**made.mailchimp, "api_key": env["MAILCHIMP_KEY"]})

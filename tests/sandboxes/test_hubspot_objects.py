@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.hubspot.sandbox import Options
-from connectors.hubspot.sandbox_links import _DEFINED
-from connectors.hubspot.sandbox_values import domain_of, iso, parse_ms
+from connectors.hubspot.sandbox.links import _DEFINED
+from connectors.hubspot.sandbox.values import domain_of, iso, parse_ms
 from tests.sandboxes.hubspot_support import Box, running
 
 CONTACTS = "/crm/v3/objects/contacts"

@@ -15,7 +15,7 @@ from hubspot.exceptions import InvalidSignatureTimestampError
 from hubspot.utils.signature import Signature
 
 from connectors.hubspot.sandbox import Options
-from connectors.hubspot.sandbox_events import sign_v1, sign_v3
+from connectors.hubspot.sandbox.events import sign_v1, sign_v3
 from tests.sandboxes.hubspot_support import Box, Receiver, receiving, running, until
 
 ROOT = Path(__file__).resolve().parents[2]

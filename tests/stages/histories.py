@@ -55,10 +55,8 @@ class History:
 
     async def vendor_merge(self) -> None:
         """A vendor merges records of its own."""
-        into, *merged = {self._id(), self._id()}
-        if merged:
-            change = self.hub.change("shop", "customers", into)
-            await self._append(replace(change, op="merge", merged=tuple(merged)))
+        into, merged = self.random.sample(["1", "2", "3", "4", "5"], 2)
+        await self._append(replace(self.hub.change("shop", "customers", into), op="merge", merged=(merged,)))
 
     async def duplicate(self) -> None:
         """An old change is captured once more, by another channel; or it comes again with other content."""

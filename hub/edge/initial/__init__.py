@@ -1,0 +1,1 @@
+"""`hub init`: from a database's catalogue to a commented configuration."""
