@@ -28,7 +28,7 @@ class InvalidValue(ValueError):
 
 def parse(kind: str, native: Any, region: str = DEFAULT_REGION) -> Value:
     """The canonical value of `native` for a field of type `kind`; empty strings are None. Raises InvalidValue."""
-    if native is None or (isinstance(native, str) and not native.strip()):
+    if native is None or (isinstance(native, str) and not native.replace("\x00", "").strip()):
         return None
     if kind == "phone":
         return _phone(_as_text(native), region)
@@ -166,9 +166,12 @@ def _timestamp(native: Any) -> str:
         raise InvalidValue(f"{str(native)[:80]!r} is not a date with time") from None
 
 
+_DATE = re.compile(r"\d{4}-.{5}|\d{4}(0[1-9]|1[0-2])\d{2}", re.ASCII)  # other digits are milliseconds
+
+
 def _date(native: Any) -> str:
     try:
-        if isinstance(native, str) and len(native.strip()) == 10:
+        if isinstance(native, str) and _DATE.fullmatch(native.strip()):
             return date.fromisoformat(native.strip()).isoformat()
     except ValueError:
         raise InvalidValue(f"{str(native)[:80]!r} is not a date") from None

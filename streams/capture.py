@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 import orjson
@@ -42,11 +43,13 @@ class Capture:
         began = datetime.now(UTC)
         captured = 0
         connector = await self.context.connector(self.system)
-        async for page in connector.poll(self.stream.name, await self._checkpoint()):
-            await self._store(page)
-            self.busy_since = time.monotonic()
-            await page.acknowledge()
-            captured += len(page.changes)
+        # Closed at once when storing a page fails: a source may hold a transaction open while it is read.
+        async with aclosing(connector.poll(self.stream.name, await self._checkpoint())) as pages:
+            async for page in pages:
+                await self._store(page)
+                self.busy_since = time.monotonic()
+                await page.acknowledge()
+                captured += len(page.changes)
         await self._reached_end(began)
         self.healthy, self.last_error = True, None
         return captured

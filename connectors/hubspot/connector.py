@@ -4,7 +4,7 @@ Facts about the vendor, with their sources, are in NOTES.md.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,7 @@ class HubSpot:
         seconds = float(self._settings["poll_seconds"])
         return [Stream(object_, (object_,), seconds) for object_ in self._mappings]
 
-    def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncIterator[Page]:
+    def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
         """See connectors.hubspot.source."""
         return self._connected().sources[stream].poll(checkpoint)
 

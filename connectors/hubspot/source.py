@@ -9,7 +9,7 @@ known by id and time, remembered in memory only after it was acknowledged; a res
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -78,7 +78,7 @@ class Source:
         self._bin_every = int(bin_every * 1000)
         self._memory = Memory()
 
-    async def poll(self, checkpoint: Checkpoint | None) -> AsyncIterator[Page]:
+    async def poll(self, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
         """Pages until nothing is left for now; where nothing happened none, but for one a minute that moves on."""
         cursor = Cursor(**checkpoint) if checkpoint else Cursor()
         while cursor.phase == "list":

@@ -1,6 +1,6 @@
 """The protocol between the hub and a system: streams of changes in, writes with receipts out."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -126,7 +126,7 @@ class Connector(Protocol):
     def streams(self) -> Sequence[Stream]:
         """What to poll."""
 
-    def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncIterator[Page]:
+    def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
         """Pages from the checkpoint on, until nothing is left for now. From None: everything, from the beginning."""
 
     async def receive(self, request: Request) -> list[Notice]:

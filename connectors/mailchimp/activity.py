@@ -5,7 +5,7 @@ with those it last saw, and reads the details only of what moved.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -90,7 +90,7 @@ class Activity:
         self._audience = audience
         self._days = days
 
-    async def poll(self, checkpoint: Checkpoint | None) -> AsyncIterator[Page]:
+    async def poll(self, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
         """Pages of what was done since the checkpoint. Where nothing moved: one call per campaign, and no page."""
         stored = checkpoint or {}
         seen = Seen(stored.get("seen") or {})

@@ -4,7 +4,7 @@ Marketing API 3.0. Limits, gotchas and the source of each fact are in NOTES.md b
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -157,7 +157,7 @@ class Mailchimp:
         seconds = {"members": 5.0, "activity": 60.0}
         return [Stream(name, (name,), every) for name, every in seconds.items() if name in self._mappings]
 
-    def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncIterator[Page]:
+    def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
         """Members changed, or activity done, since the checkpoint."""
         if stream == "activity":
             return self._parts.activity.poll(checkpoint)

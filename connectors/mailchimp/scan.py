@@ -7,7 +7,7 @@ is paged by offset, from its end to its start: members can leave it, which moves
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -62,7 +62,7 @@ def from_json(stored: Mapping[str, Any] | None) -> Cursor:
 Step = tuple[list[Change], Cursor]
 
 
-async def poll(audience: Audience, checkpoint: Checkpoint, sweep_seconds: float) -> AsyncIterator[Page]:
+async def poll(audience: Audience, checkpoint: Checkpoint, sweep_seconds: float) -> AsyncGenerator[Page, None]:
     """Pages of members changed since the checkpoint; from an empty one, all of them.
 
     Archived members are asked for by themselves, for a listing without a status need not hold them. Every

@@ -84,7 +84,9 @@ def read(path: Path) -> Config:
 def quiet_logs(level: str = "warning", as_json_lines: bool = False) -> None:
     """Logs go to standard error, so that standard output holds answers only."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=number, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        force=True, level=number, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     for noisy in ("faust", "mode", "aiokafka", "httpx", "asyncio"):
         logging.getLogger(noisy).setLevel(max(number, logging.ERROR))
     renderer = structlog.processors.JSONRenderer() if as_json_lines else structlog.dev.ConsoleRenderer(colors=False)

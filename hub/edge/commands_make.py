@@ -93,7 +93,10 @@ async def _demo(options: Options, serve: bool) -> Report:
             await until_told()
 
         return await demonstration.run(
-            options, bars.console.print, lambda left: show_left(bars, left), stay if serve else None
+            options,
+            lambda what: bars.console.print(what, soft_wrap=True),
+            lambda left: show_left(bars, left),
+            stay if serve else None,
         )
 
 

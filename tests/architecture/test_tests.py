@@ -32,7 +32,9 @@ HELPERS = {
     function.name
     for path in ALL
     for function in ast.walk(ast.parse(path.read_text()))
-    if isinstance(function, Function) and not function.name.startswith("test_") and any(map(asserts, ast.walk(function)))
+    if isinstance(function, Function)
+    and not function.name.startswith("test_")
+    and any(map(asserts, ast.walk(function)))
 }
 """Functions of the tests that assert on behalf of others."""
 

@@ -38,6 +38,7 @@ class Systems:
     mailchimp: str
     env: dict[str, str]
     config: Path
+    state_url: str
     friends: list["Friend"]
     edits: list[Edit] = field(default_factory=list)
 
@@ -215,7 +216,7 @@ async def systems_on(
             app = {"clientSecret": env["HUBSPOT_SECRET"]}
             await sandboxes.control(hubspot, "seed", {**made.hubspot, "token": env["HUBSPOT_TOKEN"], "app": app})
             await sandboxes.control(mailchimp, "seed", {**made.mailchimp, "api_key": env["MAILCHIMP_KEY"]})
-            systems = Systems(made, crm_url, hubspot, mailchimp, env, config, known)
+            systems = Systems(made, crm_url, hubspot, mailchimp, env, config, state_url, known)
             await systems.webhooks()
             yield systems
     finally:

@@ -38,9 +38,7 @@ def test_order_and_repetition_change_no_claim_and_no_golden_value(history: list[
 @given(histories(), st.integers(0, 12))
 def test_portions_do_not_matter(history: list[Said], cut: int) -> None:
     """Claims that were stored and loaded between two portions go on as if nothing had happened."""
-    stored = {
-        record: json.loads(json.dumps(folding.dump(held))) for record, held in folded(history[:cut]).items()
-    }
+    stored = {record: json.loads(json.dumps(folding.dump(held))) for record, held in folded(history[:cut]).items()}
     held = {record: folding.load(rows) for record, rows in stored.items()}
     for one in history[cut:]:
         held[one.record] = fold(held.get(one.record, {}), folding.claims_of(one.values, one.at, one.clock))

@@ -47,7 +47,8 @@ class World:
     def write(self) -> bool:
         """Write the golden value, unless nothing differs, an answer is outstanding, or an edit must be captured first."""
         held = self.view.get(NAME)
-        if self.answer or settled(held, self.golden) or (self.stored if held is None else held.value) != self.stored:
+        unseen = (held.value if held else None) != self.stored
+        if self.answer or settled(held, self.golden) or unseen:
             return False
         self.intents = [Intent(f"k{self.writes}", "s", "o", "g", "1", {NAME: self.golden})]
         self._store(self.rewrite(self.golden), self.intents[0].key if self.marks else None)
@@ -93,10 +94,6 @@ class World:
         self.clock += 1
         self.stored = value
         self.changes.append(Change("s", "o", "1", {NAME: value}, version=self.clock, intent=intent))
-
-    def lose_order(self) -> None:
-        """The next two reports come in the wrong order."""
-        self.changes[:2] = self.changes[:2][::-1]
 
     def repeat(self) -> None:
         """The next report comes twice; the second time with another version, as from another channel."""

@@ -55,8 +55,11 @@ async def test_a_damaged_golden_record_is_restored_from_the_log(hub: Stages) -> 
     await live(hub, 4711, LENGTH)
     before = await hub.goldens()
     victim = sorted(before)[0]
-    await hub.context.pool.execute("""update hub.golden set fields = '{"name": ["Mallory", "", "", "", 0, "", "", ""]}'
-        where golden_id = $1""", victim)
+    await hub.context.pool.execute(
+        """update hub.golden set fields = '{"name": ["Mallory", "", "", "", 0, "", "", ""]}'
+        where golden_id = $1""",
+        victim,
+    )
     found = await hub.replay()
     assert [difference.golden_id for difference in found.differences] == [victim]
     assert not found.swapped
@@ -83,7 +86,9 @@ async def test_the_portions_in_which_a_log_is_processed_do_not_matter(pool: asyn
         for n in range(30):
             system, object_ = (("crm", "contacts"), ("shop", "customers"), ("news", "members"))[n % 3]
             who = Random(seed * 100 + n).randint(1, 6)
-            await one.append(one.change(system, object_, str(who), email=f"{who % 4}@example.com", name=f"N{n}", tags=f"t{n}"))
+            await one.append(
+                one.change(system, object_, str(who), email=f"{who % 4}@example.com", name=f"N{n}", tags=f"t{n}")
+            )
         finals = []
         for portions in (None, Random(seed), Random(seed + 1)):
             await forget(one)

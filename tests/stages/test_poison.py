@@ -131,4 +131,3 @@ async def test_a_rule_that_fails_costs_its_field_and_nothing_else(hub: Stages) -
     await other.crm("1", email="a@example.com", name="Ann", city="Bonn", tags="a")
     assert await other.values("crm", "contacts", "1") == {"email": "a@example.com", "name": "Ann", "tags": ["a"]}
     assert not await other.parked()
-

@@ -262,9 +262,13 @@ async def _hubspot_edit(watch: "Watch", person: Person) -> Edit:
         f"phone of contact {person.hubspot} becomes (415) 555-0142, told by a signed webhook",
         await watch.arrival(
             crm=lambda: watch.row(person, "phone", phone),
-            mailchimp=lambda: watch.member(person, lambda m: m["merge_fields"]["PHONE"].endswith("555-0142")),
+            mailchimp=lambda: watch.member(person, lambda m: _digits(m["merge_fields"]["PHONE"]).endswith(_digits(phone)[1:])),
         ),
     )  # fmt: skip
+
+
+def _digits(text: str) -> str:
+    return "".join(filter(str.isdigit, text))
 
 
 async def _unsubscribe(watch: "Watch", person: Person) -> Edit:
