@@ -7,7 +7,7 @@ is paged by offset, from its end to its start: members can leave it, which moves
 
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
