@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from simpleeval import EvalWithCompoundTypes, InvalidExpression
+from simpleeval import EvalWithCompoundTypes
 
 from hub.mapping import ObjectMap, writable
 from hub.projection import Golden
-from hub.rules import FUNCTIONS, Known
+from hub.rules import EXPRESSION_ERRORS, FUNCTIONS, Known
 from hub.values import Value
 from hub.view import View, settled
 
@@ -67,5 +67,5 @@ def only_consent(changed: Mapping[str, Value]) -> dict[str, Value]:
 def _holds(condition: str, values: Mapping[str, Value]) -> bool:
     try:
         return bool(EvalWithCompoundTypes(names=Known(values), functions=FUNCTIONS).eval(condition))
-    except (InvalidExpression, TypeError):
+    except EXPRESSION_ERRORS:
         return False

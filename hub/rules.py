@@ -85,7 +85,7 @@ def evaluate(rule: Rule, candidates: Sequence[Candidate], values: Mapping[str, V
     evaluator = EvalWithCompoundTypes(names=names, functions=FUNCTIONS)
     try:
         return Choice(evaluator.eval(rule.expression), None, (), str(rule))
-    except (InvalidExpression, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+    except EXPRESSION_ERRORS as error:
         raise Reject(f"expression {rule.expression!r}: {error}", code="expression") from None
 
 
@@ -95,6 +95,9 @@ class Known(dict[str, Value]):
     def __missing__(self, name: str) -> Value:
         return None
 
+
+EXPRESSION_ERRORS = (InvalidExpression, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+"""What a user's expression may raise, for the values that it meets."""
 
 # Only what gives the same answer on every replay: no clock, no randomness.
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -42,6 +42,9 @@ def acknowledged(view: View, written: Mapping[str, Value], stored: Mapping[str, 
     for name, value in written.items():
         held = view.get(name, Held(None))
         kept = held if held.written == value else replace(held, rewrites=0, rewritten_to=None)
+        if 0 < order < held.order and not held.ours:
+            after[name] = replace(kept, written=value)  # the system has told of a later state already
+            continue
         after[name] = replace(
             kept, value=stored.get(name, value), ours=True, written=value, order=order, before=held.value
         )
@@ -50,7 +53,7 @@ def acknowledged(view: View, written: Mapping[str, Value], stored: Mapping[str, 
 
 def observed(held: Held | None, value: Value, order: int = 0) -> Held:
     """The view of a field that its own system changed, by that system's clock at `order`."""
-    if held is None or held.written is None:
+    if held is None or not (held.ours or held.rewrites):
         return Held(value, order=order)
     again = held.rewrites + 1 if held.rewritten_to == value else 1
     return replace(held, value=value, ours=False, order=order, rewrites=again, rewritten_to=value)
@@ -69,7 +72,7 @@ def settled(held: Held | None, golden: Value) -> bool:
         return True  # what no type admits may still be all that anybody knows: nothing known does not erase it
     if is_consent(held.value) and is_consent(golden):
         return bool(held.value["status"] == golden["status"])
-    return held.written == golden and held.written is not None and (held.ours or held.rewrites >= MAX_REWRITES)
+    return bool(held.written == golden) and (held.ours or held.rewrites >= MAX_REWRITES)
 
 
 def unchanged(held: Held, value: Value) -> bool:

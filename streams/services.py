@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import mode
@@ -19,6 +18,9 @@ from streams.log_maintenance import maintain
 from streams.plan import WAKE
 
 log = structlog.get_logger(__name__)
+
+UPKEEP_SECONDS = 2.0
+SWEEP_TURNS = 1_800  # hourly
 
 
 class Loop(mode.Service):
@@ -53,9 +55,15 @@ class Loop(mode.Service):
     async def on_stop(self) -> None:
         """Cancel it, and wait until it has let go."""
         if self._running is not None:
-            self._running.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await self._running
+            await ended(self._running)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task, and return when it is over. Again and again: a connection that breaks just then raises its own error
+    in place of the cancellation, and the task goes on."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1.0)
 
 
 def capturing(captures: Sequence[Capture]) -> list[Loop]:
@@ -112,12 +120,12 @@ async def _upkeep(context: Context) -> None:
         try:
             await publish(context)
             await expire_pins(context)
-            if turn % 60 == 0:
+            if turn % SWEEP_TURNS == SWEEP_TURNS - 1:
                 await _sweep(context)
         except INFRASTRUCTURE as error:
             log.warning("upkeep waits", error=str(error))
         turn += 1
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(UPKEEP_SECONDS)
 
 
 async def _sweep(context: Context) -> None:

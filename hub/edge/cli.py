@@ -87,7 +87,8 @@ def quiet_logs(level: str = "warning", as_json_lines: bool = False) -> None:
     logging.basicConfig(
         force=True, level=number, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for noisy in ("faust", "mode", "aiokafka", "httpx", "asyncio"):
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it reports as errors what it then retries
+    for noisy in ("faust", "mode", "httpx", "asyncio"):
         logging.getLogger(noisy).setLevel(max(number, logging.ERROR))
     renderer = structlog.processors.JSONRenderer() if as_json_lines else structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(

@@ -32,6 +32,7 @@ from streams.context import Context
 from streams.faults import INFRASTRUCTURE
 from streams.log_postgres import Connection
 from streams.outcomes import OUTCOMES
+from streams.services import ended
 
 STANDBY_SECONDS = 5.0
 LONGEST_SECONDS = 60.0
@@ -138,9 +139,7 @@ async def measured(hub: Hub, worker: Worker) -> AsyncIterator[CollectorRegistry]
     try:
         yield registry
     finally:
-        asking.cancel()
-        with suppress(asyncio.CancelledError):
-            await asking
+        await ended(asking)
 
 
 def mount(app: FastAPI, registry: CollectorRegistry) -> None:

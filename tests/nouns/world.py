@@ -80,12 +80,14 @@ class World:
             self.said.append(decision.said[NAME])
             self.golden = decision.said[NAME] if self.obeys else self.golden
 
-    def settle(self, most: int = 30) -> None:
-        """Go on until nothing happens any more."""
+    def settle(self, most: int = 30, echo_first: bool = False) -> None:
+        """Go on until nothing happens any more; the answer to a write is recorded before or after its echo is read."""
         for _ in range(most):
-            self.acknowledge()
+            if not echo_first:
+                self.acknowledge()
             while self.changes:
                 self.read()
+            self.acknowledge()
             if not self.write():
                 return
         raise AssertionError(f"still writing after {self.writes} writes")
