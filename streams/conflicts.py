@@ -20,24 +20,44 @@ from streams.topics import CONFLICTS
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A field of an event that lost against a differing claim."""
+    """A claim that lost against a differing one; `base` is what its system held before, None where that is not known."""
 
     golden_id: str
+    entity: Entity
     field: str
-    reading: Reading
+    candidate: Candidate
     choice: Choice
-    base: Value
-    review: bool
+    base: Value = None
+
+    @property
+    def event_id(self) -> str:
+        """The event that made the losing claim."""
+        return self.candidate.claim.clock.event_id
+
+    @property
+    def open(self) -> bool:
+        """Whether a person must look at it: the rule says so, and none has decided yet."""
+        return self.entity.fields[self.field].rule.review and self.choice.rule != PINNED
 
 
-def find(by_golden: Mapping[str, Sequence[Reading]], projected: Mapping[str, Projected]) -> list[Conflict]:
-    """The conflicts that these readings bring about."""
+PINNED = "pin"
+
+
+def find(
+    by_golden: Mapping[str, Sequence[Reading]],
+    projected: Mapping[str, Projected],
+    joined: Mapping[str, Sequence[RecordState]],
+) -> list[Conflict]:
+    """The conflicts that these readings bring about. `joined` are the golden records that have just got a record or
+    another golden record: there every value that a record still holds against the golden one counts, whoever came last."""
     found = []
     for golden_id, readings in by_golden.items():
-        if golden_id not in projected:
-            continue
-        for reading in readings:
+        for reading in readings if golden_id in projected else ():
             found += _of(golden_id, reading, projected[golden_id])
+    known = {(c.event_id, c.field) for c in found}
+    for golden_id, states in joined.items():
+        some = (_met(golden_id, state, projected[golden_id]) for state in states)
+        found += [c for conflicts in some for c in conflicts if (c.event_id, c.field) not in known]
     return found
 
 
@@ -50,9 +70,12 @@ def _of(golden_id: str, reading: Reading, projected: Projected) -> list[Conflict
             continue  # references of two systems are the same thing under two names; they are compared when written
         mine = next((c for c, _ in choice.losers if _is(c, reading)), None)
         if mine is not None and differs(choice, mine):
-            base = reading.decision.view[name].before if reading.decision and name in reading.decision.view else None
-            found.append(Conflict(golden_id, name, reading, choice, base, entity.fields[name].rule.review))
+            found.append(Conflict(golden_id, entity, name, mine, choice, reading.before(name)))
     return found
+
+
+def _met(golden_id: str, state: RecordState, projected: Projected, model_entity: Entity | None = None) -> list[Conflict]:
+    raise NotImplementedError
 
 
 def _is(candidate: Candidate, reading: Reading) -> bool:

@@ -99,7 +99,7 @@ class Project:
         await _repoint(conn, into)
         if used:
             await conn.execute("delete from hub.intent where key = any($1)", sorted(used))
-        emitted = await projecting.project_all(self.context, conn, readings, goldens, into)
+        emitted = await projecting.project_all(self.context, conn, readings, goldens, set(into.values()), set(into))
         return emitted + self._identity(decisions) + self._decisions(readings)
 
     def _identity(self, decisions: Sequence[IdentityEvent]) -> list[NewRecord]:

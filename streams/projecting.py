@@ -1,6 +1,6 @@
 """Projecting: the golden records that a batch touched, chosen anew, with conflicts, versions and what they owe the ledger."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import orjson
 
@@ -22,30 +22,39 @@ async def project_all(
     conn: Connection,
     readings: Sequence[Reading],
     goldens: dict[str, GoldenState],
-    into: Mapping[str, str],
+    forced: Collection[str] = (),
+    ended: Collection[str] = (),
 ) -> list[NewRecord]:
-    """Project every golden record that the readings touched and store what changed; returns the events of it."""
+    """Project every golden record that the readings touched and store what changed; returns the events of it.
+
+    `forced` ones get a new version whatever their fields say (their records or pins changed); `ended` ones are no more.
+    """
     by_golden: dict[str, list[Reading]] = {}
     for reading in readings:
         by_golden.setdefault(reading.state.golden_id, []).append(reading)
-    alive = sorted((by_golden.keys() | set(into.values())) - into.keys())
-    sources = await records_of(conn, alive)
-    await linking.claim_keys(conn, sources, context.model.entities, readings)
-    projected = {g: _project(context.model, g, sources.get(g, []), goldens) for g in alive}
+    sources = await records_of(conn, by_golden.keys() | set(forced))
+    rekeyed = {g: states for g, states in sources.items() if g in forced or _rekeyed(by_golden.get(g, []))}
+    await linking.claim_keys(conn, rekeyed, context.model.entities, readings)
+    projected = {g: _project(context.model, g, sources[g], goldens) for g in sorted(sources)}
     clashes = conflicts.find(by_golden, projected)
-    bumped = [
-        g for g in alive if _bump(context.model, projected[g], goldens[g], sources[g], by_golden.get(g, []), into)
-    ]
-    ended = [goldens[loser] for loser in into if loser in goldens]
-    for state in ended:
-        state.version += 1
-    await save_golden(conn, [goldens[g] for g in bumped] + ended)
-    for state in [goldens[g] for g in bumped] + ended:
+    bumped = {
+        g
+        for g, made in projected.items()
+        if _bump(context.model, made, goldens[g], sources[g], by_golden.get(g, []), g in forced)
+    }
+    for golden_id in ended:
+        goldens[golden_id].version += 1
+    changed = [goldens[g] for g in sorted(bumped | set(ended))]
+    await save_golden(conn, changed)
+    for state in changed:
         metrics.count(metrics.GOLDEN, state.entity)
     emitted = await conflicts.store(context, conn, clashes, projected)
-    await outcomes.open_rows(context.model, conn, by_golden, goldens, set(bumped), clashes)
-    changed = [_event(context, goldens[g], by_golden.get(g, [])) for g in bumped]
-    return emitted + changed + [_event(context, state, []) for state in ended]
+    await outcomes.open_rows(context.model, conn, by_golden, goldens, bumped, clashes)
+    return emitted + [_event(context, state, by_golden.get(state.golden_id, [])) for state in changed]
+
+
+def _rekeyed(readings: Sequence[Reading]) -> bool:
+    return any(r.rekeyed or r.linked_now for r in readings)
 
 
 def _project(
@@ -62,13 +71,13 @@ def _bump(
     stored: GoldenState,
     sources: Sequence[RecordState],
     readings: Sequence[Reading],
-    into: Mapping[str, str],
+    forced: bool,
 ) -> bool:
     """Take over the new fields; a new version is due if they changed, or if some record is out of line with them."""
     fields = projection.dump(projected.golden)
     values_before = {name: row[0] for name, row in stored.fields.items()}
     changed = values_before != projected.golden.values() or stored.deleted != projected.golden.deleted
-    fresh = stored.version == 0 or any(r.linked_now for r in readings) or stored.golden_id in into.values()
+    fresh = forced or stored.version == 0 or any(r.linked_now for r in readings)
     said = any(r.said for r in readings)
     if not (changed or fresh or (said and fields != stored.fields) or _out_of_line(model, projected, sources)):
         return False

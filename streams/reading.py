@@ -15,7 +15,7 @@ from streams.workspace import RecordState
 
 @dataclass(slots=True)
 class Reading:
-    """One event on its way through a batch."""
+    """One event on its way through a batch; `rekeyed` where the record's keys are others than before."""
 
     event: Event
     mapping: ObjectMap
@@ -23,6 +23,7 @@ class Reading:
     values: dict[str, Value]
     invalid: dict[str, tuple[Any, str]] = field(default_factory=dict)
     keys: frozenset[Key] = frozenset()
+    rekeyed: bool = False
     linked_now: bool = False
     decision: Decision | None = None
 
@@ -44,11 +45,12 @@ def read(model: Model, event: Event, state: RecordState | None) -> Reading | Non
         return None
     state = state or RecordState(event.record, mapping.entity.name)
     if event.op == "delete":
-        return Reading(event, mapping, state, {DELETED: True}, keys=state.keys | own_keys(event.record))
+        held = state.keys | own_keys(event.record)
+        return Reading(event, mapping, state, {DELETED: True}, keys=held, rekeyed=held != state.keys)
     natives = event.fields()
     decoded = decode(mapping, natives)
-    keys_ = _keys(mapping, event, decoded, natives, state)
-    return Reading(event, mapping, state, decoded.values, decoded.invalid, keys_)
+    held = _keys(mapping, event, decoded, natives, state)
+    return Reading(event, mapping, state, decoded.values, decoded.invalid, held, rekeyed=held != state.keys)
 
 
 def _keys(

@@ -17,7 +17,7 @@ from streams.context import Context
 from streams.log_postgres import Connection
 from streams.records import NewRecord, Record
 from streams.topics import IDENTITY
-from streams.workspace import GoldenState, RecordState, lock_golden, lock_records, save_records
+from streams.workspace import RecordState, lock_golden, lock_records, save_records
 
 SYSTEM = STEWARD
 OBJECT = "stewardship"
@@ -34,14 +34,9 @@ async def apply(context: Context, conn: Connection, events: Sequence[tuple[Recor
             continue
         emitted += await ACTIONS[event.fields()["action"]](context, conn, event, golden_id, touched)
     goldens = await lock_golden(conn, touched)
-    emitted += await _project(context, conn, goldens)
+    emitted += await projecting.project_all(context, conn, [], goldens, forced=touched)
     await _note(conn, events)
     return emitted
-
-
-async def _project(context: Context, conn: Connection, goldens: dict[str, GoldenState]) -> list[NewRecord]:
-    known = {g: g for g in goldens}
-    return await projecting.project_all(context, conn, [], goldens, {f"!{g}": g for g in known}) if known else []
 
 
 async def _alive(conn: Connection, golden_id: str) -> str | None:
