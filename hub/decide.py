@@ -5,11 +5,11 @@ was known to hold) and against open intents (what we are writing). Only changed 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from hub.event import Event
 from hub.values import Value
-from hub.view import Held, View, echoes, is_consent, observed, rewritten, unchanged
+from hub.view import Held, View, echoes, invalid, is_consent, observed, rewritten, unchanged
 from hub.write import Intent
 
 
@@ -22,6 +22,7 @@ class Decision:
     view        the view afterwards
     intents     keys of the intents that this event used up
     near_miss   whether our write came back with other content: a real edit, worth counting
+    bases       what was known to be held of the changed fields before
     """
 
     said: dict[str, Value]
@@ -29,6 +30,7 @@ class Decision:
     view: dict[str, Held]
     intents: tuple[str, ...] = ()
     near_miss: bool = False
+    bases: Mapping[str, Value] = field(default_factory=dict)
 
 
 def decide(
@@ -61,7 +63,8 @@ def decide(
             after[name] = _told(event, held, value, verdict)
     back = tuple(i.key for i in intents if set(i.values) <= values.keys() and (marked or _came_back(i, values)))
     near_miss = any(name in writing or (view.get(name) or Held(None)).ours for name in said) and not marked
-    return Decision(said, tuple(echoed), after, back, near_miss)
+    bases = {name: view[name].value for name in said if name in view and not invalid(view[name].value)}
+    return Decision(said, tuple(echoed), after, back, near_miss, bases)
 
 
 def _judge(event: Event, held: Held | None, value: Value, marked: bool, writing: bool, written: Value) -> str:

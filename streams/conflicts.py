@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import asyncpg
 import orjson
 
+from hub.entity import Entity
 from hub.fold import field_of
 from hub.projection import Projected, differs
 from hub.rules import Candidate, Choice
@@ -16,6 +17,7 @@ from streams.log_postgres import Connection
 from streams.reading import Reading
 from streams.records import NewRecord
 from streams.topics import CONFLICTS
+from streams.workspace import RecordState
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ def find(
     by_golden: Mapping[str, Sequence[Reading]],
     projected: Mapping[str, Projected],
     joined: Mapping[str, Sequence[RecordState]],
+    entities: Mapping[str, Entity],
 ) -> list[Conflict]:
     """The conflicts that these readings bring about. `joined` are the golden records that have just got a record or
     another golden record: there every value that a record still holds against the golden one counts, whoever came last."""
@@ -56,8 +59,9 @@ def find(
             found += _of(golden_id, reading, projected[golden_id])
     known = {(c.event_id, c.field) for c in found}
     for golden_id, states in joined.items():
-        some = (_met(golden_id, state, projected[golden_id]) for state in states)
-        found += [c for conflicts in some for c in conflicts if (c.event_id, c.field) not in known]
+        for state in states:
+            met = _met(golden_id, entities[state.entity], state, projected[golden_id])
+            found += [c for c in met if (c.event_id, c.field) not in known]
     return found
 
 
@@ -70,12 +74,21 @@ def _of(golden_id: str, reading: Reading, projected: Projected) -> list[Conflict
             continue  # references of two systems are the same thing under two names; they are compared when written
         mine = next((c for c, _ in choice.losers if _is(c, reading)), None)
         if mine is not None and differs(choice, mine):
-            found.append(Conflict(golden_id, entity, name, mine, choice, reading.before(name)))
+            base = reading.decision.bases.get(name) if reading.decision else None
+            found.append(Conflict(golden_id, entity, name, mine, choice, base))
     return found
 
 
-def _met(golden_id: str, state: RecordState, projected: Projected, model_entity: Entity | None = None) -> list[Conflict]:
-    raise NotImplementedError
+def _met(golden_id: str, entity: Entity, state: RecordState, projected: Projected) -> list[Conflict]:
+    """The values of one record that lost, as far as it still holds them."""
+    found = []
+    for name, choice in projected.choices.items():
+        held = state.view.get(name)
+        lost = (c for c, _ in choice.losers if (c.system, c.object, c.external_id) == state.id)
+        for candidate in lost if held and not held.ours and entity.fields[name].kind != "ref" else ():
+            if held and held.value == candidate.claim.value and differs(choice, candidate):
+                found.append(Conflict(golden_id, entity, name, candidate, choice))
+    return found
 
 
 def _is(candidate: Candidate, reading: Reading) -> bool:
@@ -105,13 +118,13 @@ async def store(
 
 
 def _row(conflict: Conflict) -> dict[str, object]:
-    event, winner = conflict.reading.event, conflict.choice.winner
+    mine, winner = conflict.candidate, conflict.choice.winner
     return {
-        "golden_id": conflict.golden_id, "entity": conflict.reading.mapping.entity.name, "field": conflict.field,
-        "event_id": event.event_id, "system": event.system, "object": event.object, "external_id": event.external_id,
-        "value": orjson.dumps(conflict.reading.said[conflict.field]), "base": orjson.dumps(conflict.base),
+        "golden_id": conflict.golden_id, "entity": conflict.entity.name, "field": conflict.field,
+        "event_id": conflict.event_id, "system": mine.system, "object": mine.object, "external_id": mine.external_id,
+        "value": orjson.dumps(mine.claim.value), "base": orjson.dumps(conflict.base),
         "golden": orjson.dumps(conflict.choice.value), "winner_event_id": winner.claim.clock.event_id if winner else "",
-        "rule": conflict.choice.rule, "state": "open" if conflict.review else "resolved",
+        "rule": conflict.choice.rule, "state": "open" if conflict.open else "resolved",
     }  # fmt: skip
 
 
@@ -128,7 +141,7 @@ async def _close(conn: Connection, projected: Mapping[str, Projected]) -> None:
 
 def _stands(row: asyncpg.Record, projected: Projected) -> bool:
     choice = projected.choices.get(field_of(row["field"]))
-    if choice is None or choice.rule == "pin":
+    if choice is None or choice.rule == PINNED:
         return False
     return any(c.claim.clock.event_id == row["event_id"] and differs(choice, c) for c, _ in choice.losers)
 

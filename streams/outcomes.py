@@ -61,7 +61,7 @@ async def open_rows(
     conflicts: Sequence[Conflict],
 ) -> None:
     """One row per event and target: settled where nothing follows from the event, else waiting for its version."""
-    lost = {c.reading.event.event_id for c in conflicts}
+    lost = {c.event_id for c in conflicts}
     rows: dict[tuple[str, str], tuple[str, int, str | None]] = {}
     for golden_id, readings in by_golden.items():
         for reading in readings:

@@ -36,7 +36,8 @@ async def project_all(
     rekeyed = {g: states for g, states in sources.items() if g in forced or _rekeyed(by_golden.get(g, []))}
     await linking.claim_keys(conn, rekeyed, context.model.entities, readings)
     projected = {g: _project(context.model, g, sources[g], goldens) for g in sorted(sources)}
-    clashes = conflicts.find(by_golden, projected)
+    joined = {g: sources[g] for g in projected if g in forced or any(r.linked_now for r in by_golden.get(g, []))}
+    clashes = conflicts.find(by_golden, projected, joined, context.model.entities)
     bumped = {
         g
         for g, made in projected.items()

@@ -99,39 +99,16 @@ class Outbox:
         while True:
             async with self._session.connection() as conn:
                 rows = await conn.fetch(READ, position["txid"], position["seq"], self._page)
-                if any(not self._known(row) for row in rows):
+                if any(not _known(self._index, row) for row in rows):
                     await self._index.load(conn)
-                if not rows and not await self._more(conn, position):
+                if not rows and not await _more(conn, position):
                     return
             if not rows:
                 continue
             position = {"txid": rows[-1]["txid"], "seq": rows[-1]["seq"]}
-            yield Batch([c for row in rows for c in self._changes(row)], position, partial(self._release, position))
-
-    async def _more(self, conn: asyncpg.Connection, position: Position) -> bool:
-        """Whether more may be read: rows that wait for older transactions are given a moment, for most are short."""
-        for _ in range(WAITS):
-            if not await conn.fetchval(WAITING, position["txid"], position["seq"]):
-                return False
-            await asyncio.sleep(WAIT_SECONDS)
-            if await conn.fetchval(CERTAIN, position["txid"], position["seq"]):
-                return True
-        return False
-
-    def _known(self, row: asyncpg.Record) -> bool:
-        return all(set(row["columns"]) <= one.types.keys() for one in self._index.tables.get(row["relation"], ()))
-
-    def _changes(self, row: asyncpg.Record) -> list[Change]:
-        texts = dict(zip(row["columns"], parse_record(row["content"]), strict=True))
-        intents = orjson.loads(row["intents"]) if row["intents"] else {}
-        changes = []
-        for one in self._index.tables.get(row["relation"], ()):
-            external_id = str(one.external_id(texts))
-            natives = None if row["op"] == "D" else one.natives({n: texts[n] for n in one.columns if n in texts})
-            intent = intents.get(f"{one.object}/{external_id}")
-            clock = {"version": row["seq"], "exact": True, "at": row["at"], "channel": "outbox", "intent": intent}
-            changes.append(one.change(external_id, natives, **clock))
-        return changes
+            yield Batch(
+                [c for row in rows for c in _changes(self._index, row)], position, partial(self._release, position)
+            )
 
     async def _release(self, position: Position) -> None:
         async with self._session.connection() as conn, conn.transaction():
@@ -158,3 +135,31 @@ class Outbox:
         if missing:
             return [Finding(True, f"triggers are to be installed on {', '.join(missing)}", "the first run does it")]
         return [Finding(True, "the outbox's triggers are installed on every mapped table")]
+
+
+async def _more(conn: asyncpg.Connection, position: Position) -> bool:
+    """Whether more may be read: rows that wait for older transactions are given a moment, for most are short."""
+    for _ in range(WAITS):
+        if not await conn.fetchval(WAITING, position["txid"], position["seq"]):
+            return False
+        await asyncio.sleep(WAIT_SECONDS)
+        if await conn.fetchval(CERTAIN, position["txid"], position["seq"]):
+            return True
+    return False
+
+
+def _known(index: Index, row: asyncpg.Record) -> bool:
+    return all(set(row["columns"]) <= one.types.keys() for one in index.tables.get(row["relation"], ()))
+
+
+def _changes(index: Index, row: asyncpg.Record) -> list[Change]:
+    texts = dict(zip(row["columns"], parse_record(row["content"]), strict=True))
+    intents = orjson.loads(row["intents"]) if row["intents"] else {}
+    changes = []
+    for one in index.tables.get(row["relation"], ()):
+        external_id = str(one.external_id(texts))
+        natives = None if row["op"] == "D" else one.natives({n: texts[n] for n in one.columns if n in texts})
+        intent = intents.get(f"{one.object}/{external_id}")
+        clock = {"version": row["seq"], "exact": True, "at": row["at"], "channel": "outbox", "intent": intent}
+        changes.append(one.change(external_id, natives, **clock))
+    return changes
