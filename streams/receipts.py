@@ -119,7 +119,7 @@ async def _views(context: Context, conn: Connection, pairs: Sequence[tuple[Write
     for write, receipt in taken:
         id_ = (write.target, write.object, receipt.external_id)
         if id_ not in states or not states[id_].golden_id:
-            states[id_] = _created(write, id_)
+            states[id_] = _created(write, id_, stored=id_ in states)
             links.append(IdentityEvent("link", write.golden_id, states[id_].entity, write.key, id_, reason="created"))
         _acknowledge(states[id_], write, receipt)
     if states:
@@ -129,10 +129,10 @@ async def _views(context: Context, conn: Connection, pairs: Sequence[tuple[Write
     return [NewRecord(IDENTITY.name, link.golden_id.encode(), encode("identity", link.to_avro())) for link in links]
 
 
-def _created(write: Write, id_: tuple[str, str, str]) -> RecordState:
+def _created(write: Write, id_: tuple[str, str, str], stored: bool) -> RecordState:
     entity = write.mapping.entity
     held = frozenset({("record", "/".join(id_)), *match_keys(entity, write.values)})
-    return RecordState(id_, entity.name, write.golden_id, write.golden_id, keys=held)
+    return RecordState(id_, entity.name, write.golden_id, write.golden_id, keys=held, stored=stored)
 
 
 async def _own_keys(conn: Connection, links: Sequence[IdentityEvent]) -> None:

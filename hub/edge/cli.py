@@ -42,7 +42,8 @@ class Exit(typer.Exit):
 def go(work: Coroutine[Any, Any, Any]) -> Any:
     """Run a command's coroutine; errors become one clear message and the documented exit code."""
     try:
-        return asyncio.run(work)
+        with asyncio.Runner(loop_factory=_loop) as runner:
+            return runner.run(work)
     except KeyboardInterrupt:
         raise Exit(130) from None
     except ConfigError as error:
@@ -61,6 +62,15 @@ def go(work: Coroutine[Any, Any, Any]) -> Any:
     except INFRASTRUCTURE as error:
         err.print(f"[red]error[/] cannot reach what it needs: {type(error).__name__}: {error}", soft_wrap=True)
         raise Exit(3) from None
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """uvloop's event loop, where there is one for the platform."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def with_hub(config: Path, data_dir: Path, work: Callable[[Hub], Awaitable[Any]], connect: bool = False) -> Any:

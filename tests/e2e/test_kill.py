@@ -15,6 +15,7 @@ from tests.e2e.systems import LONG, Systems, show, systems_on
 
 KILLS, CHANGES, SCALE = (22, 20_000, 0.2) if LONG else (6, 2_000, 0.05)
 SEED = 11
+SESSION_SECONDS = 6.0  # for so long Kafka takes a worker that was killed for a living one, and gives its work to nobody
 
 
 async def test_killed_again_and_again_on_the_postgresql_log(postgres: Embedded, tmp_path: Path) -> None:
@@ -28,23 +29,26 @@ async def test_killed_again_and_again_on_kafka(postgres: Embedded, kafka: Broker
 
 async def killed_again_and_again(postgres: Embedded, directory: Path, log: str) -> None:
     async with systems_on(postgres, directory, SCALE, log) as systems:
-        editing = asyncio.create_task(edit(systems, Random(SEED)))
-        await kill(systems, Random(SEED))
-        await editing
+        await killed_while_edited(systems, Random(SEED), settle=0.0 if log == "embedded" else SESSION_SECONDS)
         ledger = await finish(systems, 900.0 if LONG else 150.0)
         assert ledger["captured"] > CHANGES, ledger
         assert (problems := await systems.problems()) == [], show(problems)
         await assert_created_once(systems)
 
 
-async def kill(systems: Systems, random: Random) -> None:
-    """Start the hub and kill it at a random moment of its first seconds, when there is most to do; many times."""
-    for _ in range(KILLS):
+async def killed_while_edited(systems: Systems, random: Random, settle: float) -> None:
+    """Edit, and meanwhile start the hub and kill it at a random moment of its first seconds, when there is most to do;
+    many times, and until the edits are over."""
+    editing = asyncio.create_task(edit(systems, random))
+    kills = 0
+    while kills < KILLS or not editing.done():
         hub = Process(systems)
         await hub.start()
-        await asyncio.sleep(random.uniform(1.0, 6.0))
+        await asyncio.wait([editing] if kills >= KILLS else [asyncio.create_task(asyncio.sleep(settle + random.uniform(1.0, 6.0)))])
         assert hub.running, systems.config.with_suffix(".log").read_text()[-3_000:]
         await hub.kill()
+        kills += 1
+    await editing
 
 
 async def edit(systems: Systems, random: Random) -> None:

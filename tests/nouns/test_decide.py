@@ -164,9 +164,8 @@ def test_writing_comes_to_an_end_and_no_edit_is_lost(
     world.settle(echo_first=echo_first)
     genuine = [f"edit {n}" for n, step in enumerate(steps) if step == "edit"]
     heard = [value for value in world.said if str(value).startswith("edit")]
-    assert list(dict.fromkeys(heard)) == genuine  # where nothing tells times, one may be heard again
-    assert heard == genuine or not dates
-    if not obeys:
+    assert list(dict.fromkeys(heard)) == genuine  # one may be heard again, where it was reported again meanwhile
+    if not obeys and dates:  # an answer without a time that comes after a newer report hides that report
         assert world.stored in (world.golden, REWRITES[rewrite](world.golden)), "the target was not brought in line"
     assert world.writes <= (len(steps) + 1) * (MAX_REWRITES + 1)
 

@@ -104,3 +104,12 @@ async def test_redelivery_of_any_suffix_changes_nothing(hub: Stages) -> None:
         for batch in hub.handled[start:]:
             await Project(hub.context)([batch])
     assert await hub.state() == before
+
+
+async def test_a_created_record_is_linked_even_if_its_end_was_reported_first(hub: Stages) -> None:
+    await hub.crm("1", email="a@example.com", name="Ann")
+    golden_id = await hub.golden_of("crm", "contacts", "1")
+    await hub.delete("shop", "customers", f"shop-{golden_id}")
+    await hub.deliver("shop")
+    assert await hub.golden_of("shop", "customers", f"shop-{golden_id}") == golden_id
+    assert_balanced(await hub.ledger())
