@@ -45,9 +45,8 @@ def acknowledged(view: View, written: Mapping[str, Value], stored: Mapping[str, 
         if 0 < order < held.order and not held.ours:
             after[name] = replace(kept, written=value)  # the system has told of a later state already
             continue
-        told = (
-            held.value if 0 < order == held.order else value
-        )  # the write's own version may have been reported already
+        # Where the answer does not tell, the report of the write's own version may have told already.
+        told = held.value if 0 < order == held.order else value
         after[name] = replace(
             kept, value=stored.get(name, told), ours=True, written=value, order=order, before=held.value
         )

@@ -172,7 +172,10 @@ def _create(
         return NoWrite("filtered", "records are not created there")
     if mapping.marketing and not consented(prepared.golden):
         return NoWrite("held-for-consent", "no opt-in")
-    prepared.writes.append(_write(prepared, mapping, "create", None, fresh(values, mapping)))
+    told = fresh(values, mapping)
+    if not told.keys() - mapping.constants.keys():
+        return NoWrite("filtered", "nothing is known that could be written there")
+    prepared.writes.append(_write(prepared, mapping, "create", None, told))
     return None
 
 

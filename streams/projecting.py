@@ -110,6 +110,6 @@ def _event(context: Context, state: GoldenState, readings: Sequence[Reading]) ->
         "deleted": state.deleted,
         "merged_into": state.merged_into,
         "cause": last.event_id if last else "",
-        "trace": None,
+        "trace": next((r.event.trace for r in reversed(readings) if r.event.trace), None),
     }
     return NewRecord(golden_topic(state.entity).name, state.golden_id.encode(), context.codec.encode("golden", datum))

@@ -35,6 +35,7 @@ FIND = """
 select golden_id from hub.golden where entity = $1 and golden_id = $2
 union select golden_id from hub.match_key where entity = $1 and kind <> 'record' and value = lower($2)
 union select golden_id from hub.record where entity = $1 and system = $3 and external_id = $5 and ($4 = '' or object = $4)
+  and golden_id <> ''
 """
 
 
@@ -111,6 +112,7 @@ async def why(context: Context, entity: str, name: str, field: str) -> Json:
         "pin": _pin(records, field),
         "winner": await _winner(context, choice, stored),
         "losers": await _losers(context, choice),
+        "problems": list(projected.problems),
     }
 
 

@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import asyncpg
 import pytest
 
 from hub.edge import embedded, health, running
@@ -166,3 +168,46 @@ async def test_a_service_that_crashed_is_dead_and_ends_the_process(opened: Hub) 
         await asyncio.wait_for(running.until_told(worker), 30.0)
     assert health.parts(worker) == {("service", "unlucky"): "dead: RuntimeError: out of luck"}
     assert await health.trouble(opened, worker) == {"service unlucky": "dead: RuntimeError: out of luck"}
+
+
+@asynccontextmanager
+async def locked(systems: TwoSystems, system: str, table: str) -> AsyncIterator[None]:
+    """Nobody else may read or write a table meanwhile."""
+    conn = await asyncpg.connect(systems.urls[system])
+    try:
+        async with conn.transaction():
+            await conn.execute(f"lock table {table} in access exclusive mode")
+            yield
+    finally:
+        await conn.close()
+
+
+async def until_stuck(worker: Worker, part: tuple[str, str]) -> None:
+    async def stuck() -> bool:
+        return (health.parts(worker, stuck_after=1.0)[part] or "").startswith("stuck")
+
+    await until(stuck, lambda: f"{part} to be stuck among {health.parts(worker)}")
+
+
+async def test_a_source_that_does_not_answer_is_stuck_until_it_does(postgres: Embedded, tmp_path: Path) -> None:
+    async with two_systems(postgres, tmp_path) as systems:
+        config = read_config(systems.config, systems.env)
+        async with open_hub(config, env=systems.env) as opened, AsyncExitStack() as stack:
+            async with locked(systems, "crm", "contacts"):  # before it is read for the first time
+                started = await stack.enter_async_context(running.started(opened, port=0))
+                await until_stuck(started.worker, ("source", "crm/wal"))
+            await running.until_idle(opened, 60.0)
+            assert await health.trouble(opened, started.worker) == {}
+
+
+async def test_a_target_that_does_not_answer_is_stuck_until_it_does(postgres: Embedded, tmp_path: Path) -> None:
+    async with two_systems(postgres, tmp_path) as systems:
+        config = read_config(systems.config, systems.env)
+        async with open_hub(config, env=systems.env) as opened, running.started(opened, port=0) as started:
+            await running.until_idle(opened, 60.0)
+            async with locked(systems, "shop", "customers"):
+                await systems.execute("crm", "insert into contacts (email) values ('ada@lovelace.example')")
+                await until_stuck(started.worker, ("target", "shop"))
+            await running.until_idle(opened, 60.0)
+            assert await health.trouble(opened, started.worker) == {}
+            assert await _arrived(systems)

@@ -66,6 +66,14 @@ class Systems:
         finally:
             await conn.close()
 
+    async def script(self, sql: str) -> None:
+        """Several statements on the CRM."""
+        conn = await asyncpg.connect(self.crm_url)
+        try:
+            await conn.execute(sql)
+        finally:
+            await conn.close()
+
     async def now_held(self) -> World:
         """What the systems hold now."""
         conn = await asyncpg.connect(self.crm_url)
@@ -178,10 +186,14 @@ def befriend(made: World, count: int, now: datetime) -> list[Friend]:
     return friends
 
 
-def configuration(state: str, log: str = "embedded", **settings: Mapping[str, Any]) -> str:
-    """The demo's configuration on this state database and log; `settings` are added to the systems of those names."""
+def configuration(state: str, log: str, rules: Mapping[str, str], **settings: Mapping[str, Any]) -> str:
+    """The demo's configuration on this state database and log. `rules` take the place of other text; `settings` are added
+    to the systems of those names."""
     text = files("hub.edge.demo").joinpath("hub.yaml").read_text()
     text = text.replace("log: embedded", f'log: "{log}"').replace("state: embedded", f'state: "{state}"')
+    for old, new in rules.items():
+        assert old in text, old
+        text = text.replace(old, new)
     for connector, added in settings.items():
         lines = "".join(f"\n    {name}: {value}" for name, value in added.items())
         text = text.replace(f"connector: {connector}\n", f"connector: {connector}{lines}\n")
@@ -198,6 +210,7 @@ async def systems_on(
     friends: int = 12,
     now: datetime | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    rules: Mapping[str, str] | None = None,
     sandbox: Any = sandboxes.process,
 ) -> AsyncIterator[Systems]:
     """Three systems with their first contents, on fresh databases; `sandbox` opens one by its name and yields its URL."""
@@ -209,7 +222,7 @@ async def systems_on(
     await load_crm(conn, made)
     await conn.close()
     config = directory / f"hub-{mark}.yaml"
-    config.write_text(configuration(state_url, log, **(settings or {})))
+    config.write_text(configuration(state_url, log, rules or {}, **(settings or {})))
     try:
         async with sandbox("hubspot") as hubspot, sandbox("mailchimp") as mailchimp:
             env = environment(crm_url, hubspot, mailchimp, port=free_port())

@@ -65,7 +65,7 @@ async def edit(systems: Systems, random: Random) -> None:
     leaving = random.sample(members, len(members) // 4)
     conn = await asyncpg.connect(systems.crm_url)
     try:
-        for number in range(CHANGES // 20):
+        for number in range(CHANGES // 16):
             for place in range(7):
                 mark = f"{number}-{place}"
                 name = random.choice(("first_name", "city", "job_title"))

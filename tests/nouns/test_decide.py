@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hub.change import Change
@@ -140,6 +140,9 @@ STEPS = st.sampled_from(("write", "ack", "read", "touch", "edit", "repeat", "gol
     st.booleans(),
     st.lists(STEPS, max_size=25),
 )
+@example("translates", False, True, False, False, True, ["write", "golden"])
+@example("none", True, True, False, False, True, ["write", "read", "edit", "read"])
+@example("constant", False, True, False, False, False, ["write", "read", "edit", "read", "touch"])
 def test_writing_comes_to_an_end_and_no_edit_is_lost(
     rewrite: str, tells: bool, dates: bool, marks: bool, obeys: bool, echo_first: bool, steps: list[str]
 ) -> None:
@@ -207,3 +210,10 @@ def test_a_write_of_the_same_content_after_another_is_not_mistaken_for_an_edit()
         decision = judge({"a": value}, view, order=turn + 2)
         assert decision.said == {}
         view = decision.view
+
+
+def test_what_a_vendor_is_known_to_make_of_our_value_is_an_echo_and_no_edit() -> None:
+    known = Held("Golden", ours=True, written="Golden", order=5, rewrites=MAX_REWRITES, rewritten_to="Other")
+    assert judge({"a": "Other"}, {"a": known}).echoed == ("a",)
+    assert judge({"a": "by hand"}, {"a": known}).said == {"a": "by hand"}
+    assert judge({"a": "Other"}, {"a": replace(known, rewrites=MAX_REWRITES - 1)}).said == {"a": "Other"}
