@@ -1,5 +1,5 @@
 """`python -m hub.edge`: the command line without the installed script."""
 
-from hub.edge.cli import main
+from hub.edge.main import main
 
 main()

@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done; 1 the hub found something wrong (unbalanced ledger, differences, failed check);
+"""What every command shares. Exit codes: 0 done; 1 the hub found something wrong (unbalanced ledger, differences, failed check);
 2 the command or the configuration is wrong; 3 something it needs cannot be reached; 130 interrupted."""
 
 import asyncio
@@ -119,10 +119,3 @@ def _common(
     log_json: Annotated[bool, typer.Option(help="Log JSON lines.", envvar="HUB_LOG_JSON")] = False,
 ) -> None:
     quiet_logs(log_level, log_json)
-
-
-def main() -> None:
-    """The entry point `hub`."""
-    from hub.edge import commands_ask, commands_make, commands_run, commands_steward  # noqa: F401 - they add commands
-
-    app()
