@@ -1,5 +1,5 @@
-"""What every command shares. Exit codes: 0 done; 1 the hub found something wrong (unbalanced ledger, differences, failed check);
-2 the command or the configuration is wrong; 3 something it needs cannot be reached; 130 interrupted."""
+"""What every command shares. Exit codes: 0 done; 1 the hub found something wrong (unbalanced ledger, differences, failed
+check); 2 the command or the configuration is wrong; 3 something it needs cannot be reached; 130 interrupted."""
 
 import asyncio
 import logging
