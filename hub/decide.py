@@ -44,41 +44,39 @@ def decide(
 
     `unheard` fields are only written to this system, never believed from it: they are seen, and not said.
     """
-    writing = {name: value for intent in intents for name, value in intent.values.items()}
     marked = event.intent is not None
+    mine = [i for i in intents if not marked or i.key == event.intent]  # a mark names the one that it is the echo of
     said: dict[str, Value] = {}
     echoed: list[str] = []
     after = dict(view)
     for name, reported in values.items():
         held = view.get(name)
         value = _nearest(held, reported)
-        verdict = _judge(event, held, value, marked, name in writing, writing.get(name))
+        written = [i.values[name] for i in mine if name in i.values and (marked or echoes(i.values[name], value))]
+        verdict = _judge(event, held, value, marked, bool(written))
         if verdict == "said" and name not in unheard:
             said[name] = value
         if verdict == "echo":
             echoed.append(name)
             known = held.written if held is not None and held.ours else value
-            after[name] = _ours(held, value, writing.get(name, known), event.clock.order)
+            after[name] = _ours(held, value, written[-1] if written else known, event.clock.order)
         elif not _stale(event, held):
             after[name] = _told(event, held, value, verdict)
-    back = tuple(i.key for i in intents if set(i.values) <= values.keys() and (marked or _came_back(i, values)))
+    back = tuple(i.key for i in mine if set(i.values) <= values.keys() and (marked or _came_back(i, values)))
+    writing = {name for i in mine for name in i.values}
     near_miss = any(name in writing or (view.get(name) or Held(None)).ours for name in said) and not marked
     bases = {name: view[name].value for name in said if name in view and not invalid(view[name].value)}
     return Decision(said, tuple(echoed), after, back, near_miss, bases)
 
 
-def _judge(event: Event, held: Held | None, value: Value, marked: bool, writing: bool, written: Value) -> str:
+def _judge(event: Event, held: Held | None, value: Value, marked: bool, written: bool) -> str:
     if held is None and value is None:
         return "seen"  # empty at first sight is not emptied: it must not erase what others know
     if held is not None and _stale(event, held) and not unchanged(held, value):
         return "said" if not marked and _late_news(held, value) else "same"
     if held is not None and unchanged(held, value):
         return "echo" if held.ours and (marked or event.clock.order == held.order) else "same"
-    if writing and (marked or echoes(written, value)):
-        return "echo"
-    if rewritten(held, value):
-        return "echo"
-    return "said"
+    return "echo" if written or rewritten(held, value) else "said"
 
 
 def _stale(event: Event, held: Held | None) -> bool:

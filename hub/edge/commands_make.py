@@ -16,9 +16,7 @@ from hub.edge.demo.run import Options, Report, Stage
 from hub.edge.initial import init as initial
 from hub.edge.output import as_json, err, out, table
 from hub.edge.running import until_told
-from hub.edge.wiring import Hub
-
-MANIFESTS = {name: manifest for name, (manifest, _) in CONNECTORS.items()}
+from hub.edge.wiring import MANIFESTS, Hub
 
 
 @app.command("init")

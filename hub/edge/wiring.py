@@ -24,6 +24,7 @@ from streams.registry import Codec, open_registry
 from streams.steward import OBJECT, SYSTEM
 from streams.topics import STATIC, Topic, changes_topic, golden_topic, notices_topic
 
+MANIFESTS = {name: manifest for name, (manifest, _) in CONNECTORS.items()}
 STAGES = ("capture", "refetch", "project", "plan", "deliver")
 _SCHEMA_LOCK = 0x68756201
 
@@ -77,7 +78,7 @@ def topics(config: Config) -> list[Topic]:
 
 def read_config(path: Path, env: Mapping[str, str] = os.environ) -> Config:
     """The configuration in a file. Raises ConfigError with every problem."""
-    return load(path, {name: manifest for name, (manifest, _) in CONNECTORS.items()}, env)
+    return load(path, MANIFESTS, env)
 
 
 def _connectors(config: Config, env: Mapping[str, str]) -> dict[str, Connector]:

@@ -1,16 +1,22 @@
 """docker-compose.yml and the Dockerfile: accepted by Docker where there is one, and safe by their structure anywhere."""
 
+import asyncio
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from hub.edge.embedded import Embedded
 from hub.edge.wiring import STAGES, read_config
-from tests.deploy.hubs import ROOT
+from tests.deploy.hubs import ROOT, hub, two_systems, until
+from tests.deploy.prometheus_server import free_port
 
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -155,3 +161,28 @@ def test_what_the_image_copies_is_in_the_build_context() -> None:
     assert {source for sources in copied for source in sources} <= let_in
     missing = [name for name in let_in if not (ROOT / name).exists()]
     assert not missing or not os.environ.get("CI"), missing
+
+
+async def test_the_health_check_tells_a_hub_that_answers_from_one_that_does_not(
+    postgres: Embedded, tmp_path: Path
+) -> None:
+    """The very command of the image, which compose repeats."""
+    found = re.search(r"HEALTHCHECK .*\\\n\s+CMD (\[.*\])$", DOCKERFILE, re.M)
+    assert found is not None
+    command = json.loads(found[1])
+    assert all(SERVICES[name]["healthcheck"]["test"] == ["CMD", *command] for name in HUB)
+    port = free_port()
+
+    async def healthy() -> bool:
+        env = {**os.environ, "HUB_PORT": str(port)}
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, *command[1:], env=env, stderr=asyncio.subprocess.DEVNULL
+        )
+        return await child.wait() == 0
+
+    assert not await healthy()
+    async with (
+        two_systems(postgres, tmp_path) as systems,
+        hub(["worker", "-c", str(systems.config)], systems.env, port, tmp_path),
+    ):
+        await until(healthy, lambda: "the health check to pass")

@@ -1,0 +1,104 @@
+"""The web edge on a real socket: what is answered to good and bad webhooks, and what is durable by then."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+
+from connectors.kit.signing import hubspot_v3
+from hub.config import loads
+from hub.edge import running
+from hub.edge.wiring import MANIFESTS, Hub, open_hub
+from streams.records import Record
+from streams.topics import notices_topic
+
+SECRET = "only-for-tests"
+CONFIG = """
+version: 1
+log: embedded
+state: ${STATE}
+systems:
+  hubspot:
+    connector: hubspot
+    access_token: ${TOKEN}
+    client_secret: ${SECRET}
+    base_url: http://127.0.0.1:9
+    objects: [contacts]
+"""
+EVENT = {
+    "eventId": 1, "subscriptionId": 2, "portalId": 3, "occurredAt": 1_750_000_000_000,
+    "subscriptionType": "contact.propertyChange", "attemptNumber": 0, "objectId": 77,
+    "propertyName": "email", "propertyValue": "a@b.example",
+}  # fmt: skip
+
+
+@asynccontextmanager
+async def served(database: str) -> AsyncIterator[tuple[Hub, str]]:
+    """A hub that hosts no stage: webhooks and questions only."""
+    env = {"STATE": database, "TOKEN": "t", "SECRET": SECRET}
+    config = loads(CONFIG, MANIFESTS, env, Path("hub.yaml"))
+    async with open_hub(config, env=env) as hub, running.started(hub, (), port=0) as started:
+        yield hub, started.url
+
+
+async def post(url: str, body: bytes, *, secret: str = SECRET, at: float | None = None, system: str = "hubspot") -> int:
+    """Send a webhook signed as HubSpot signs; the status of the answer."""
+    target = f"{url}/webhooks/{system}"
+    stamp = str(int((at or time.time()) * 1000))
+    headers = {
+        "X-HubSpot-Signature-v3": hubspot_v3(secret, "POST", target, body, stamp),
+        "X-HubSpot-Request-Timestamp": stamp,
+    }
+    async with httpx.AsyncClient() as client:
+        return (await client.post(target, content=body, headers=headers)).status_code
+
+
+async def notices(hub: Hub) -> list[Record]:
+    """Every notice on the log."""
+    topic = notices_topic("hubspot").name
+    ends = await hub.context.log.ends([topic])
+    return [record for _, partition in ends for record in await hub.context.log.read(topic, partition, 0, 100)]
+
+
+async def test_a_webhook_is_answered_when_its_notice_is_on_the_log(database: str) -> None:
+    async with served(database) as (hub, url):
+        assert await post(url, orjson.dumps([EVENT])) == 200
+        (record,) = await notices(hub)
+        datum = hub.context.codec.decode(record.value)[1]
+        assert (datum["system"], datum["object"], datum["external_id"]) == ("hubspot", "contacts", "77")
+
+
+@pytest.mark.parametrize(
+    ("body", "how", "status"),
+    [
+        (orjson.dumps([EVENT]), {"secret": "another"}, 401),
+        (orjson.dumps([EVENT]), {"at": time.time() - 3_600}, 401),
+        (b"[{", {}, 400),
+        (b'{"not": "a list"}', {}, 400),
+        (b"\xff\xfe", {}, 400),
+        (b"[" * 100_000, {}, 400),
+        (b"x" * (3 * 1024 * 1024), {}, 413),
+        (orjson.dumps([EVENT]), {"system": "nobody"}, 404),
+    ],
+    ids=["forged", "stale", "malformed", "not-a-list", "not-utf-8", "deep", "too-large", "unknown-system"],
+)
+async def test_what_is_refused_leaves_nothing_behind(
+    database: str, body: bytes, how: dict[str, object], status: int
+) -> None:
+    async with served(database) as (hub, url):
+        assert await post(url, body, **how) == status  # type: ignore[arg-type]
+        assert await notices(hub) == []
+
+
+async def test_without_the_log_the_vendor_is_asked_to_try_again(database: str) -> None:
+    async with served(database) as (hub, url):
+        await hub.context.pool.execute("alter table hub_log.record rename to away")
+        assert await post(url, orjson.dumps([EVENT])) >= 500
+        await hub.context.pool.execute("alter table hub_log.away rename to record")
+        assert await notices(hub) == []
+        assert await post(url, orjson.dumps([EVENT])) == 200
+        assert len(await notices(hub)) == 1
