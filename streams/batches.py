@@ -74,9 +74,9 @@ def _halves(batches: Sequence[Batch]) -> Iterator[Sequence[Batch]]:
 async def park(context: Context, stage: str, record: Record, error: Exception) -> None:
     """Set one record aside, whole, with the reason; everything else goes on."""
     reason = f"{type(error).__name__}: {error}"[:2_000]
-    log.warning(
-        "parked", stage=stage, topic=record.topic, partition=record.partition, offset=record.offset, reason=reason
-    )
+    # Not the reason: it may repeat what the record holds. `hub parked` shows it.
+    where = f"{record.topic}/{record.partition}@{record.offset}"
+    log.warning("parked", stage=stage, where=where, error=type(error).__name__)
     async with metrics.tally(), context.pool.acquire() as conn, conn.transaction():
         if not await position.fresh(conn, stage, Batch(record.topic, record.partition, (record,))):
             return

@@ -62,7 +62,8 @@ async def finish(conn: Connection, target: str, lease: str, fates: Sequence[Fate
     """Carry out fates of rows of one target that are held under this lease."""
     for one in fates:
         if one.state == "parked":
-            log.warning("refused", target=target, golden_id=one.golden_id, code=one.code, reason=one.reason[:200])
+            # Not the reason: vendors repeat addresses in it. `hub parked` shows it to those who may see them.
+            log.warning("refused", target=target, golden_id=one.golden_id, code=one.code)
     await outcomes.settle(conn, target, [(f.golden_id, f.version, f.outcome, f.reason) for f in fates if f.outcome])
     ended = [f for f in fates if not f.state]
     await conn.execute(

@@ -4,13 +4,11 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
-from fastapi import FastAPI
-
+from connectors.kit.serving import serve
 from hub.edge import health, telemetry, web
 from hub.edge.wiring import STAGES, Hub, Worker, assemble
 from streams.ledger import Idle, idle
@@ -39,29 +37,10 @@ async def started(
                 async with telemetry.measured(hub, worker) as registry:
                     app = web.create_app(hub, lambda: health.trouble(hub, worker), public_url)
                     telemetry.mount(app, registry)
-                    async with _served(app, host, port) as url:
-                        yield Running(worker, url)
+                    async with serve(app, host, port) as serving:
+                        yield Running(worker, serving.url)
         finally:
             await worker.workers.stop()
-
-
-@asynccontextmanager
-async def _served(app: FastAPI, host: str, port: int) -> AsyncIterator[str]:
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off", access_log=False)
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        if serving.done():
-            await serving
-        await asyncio.sleep(0.01)
-    address = server.servers[0].sockets[0].getsockname()
-    try:
-        yield f"http://{host}:{address[1]}"
-    finally:
-        server.should_exit = True
-        with suppress(asyncio.CancelledError):
-            await serving
 
 
 async def until_told(worker: Worker | None = None) -> None:

@@ -12,7 +12,7 @@ import orjson
 from starlette.applications import Starlette
 
 from connectors.hubspot.sandbox import create_app as hubspot
-from connectors.kit.sandbox.server import serve as serving
+from connectors.kit.serving import serve as serving
 from connectors.mailchimp.sandbox import create_app as mailchimp
 from hub.edge.running import until_told
 from hub.errors import Reject
