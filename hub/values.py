@@ -205,7 +205,7 @@ def _consent(native: Any) -> Value:
 def _ref(native: Any) -> Value:
     if not isinstance(native, Mapping) or not {"system", "object", "id"} <= native.keys():
         raise InvalidValue("a reference needs system, object and id")
-    return {"system": str(native["system"]), "object": str(native["object"]), "id": str(native["id"])}
+    return {name: _as_text(native[name]) for name in ("system", "object", "id")}
 
 
 PARSERS: dict[str, Callable[[Any], Value]] = {
