@@ -1,6 +1,7 @@
 """Ledger: proves that every captured change has, for every target, exactly one outcome; and says when all is done."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from streams import outcomes
 from streams.capture import behind
@@ -111,28 +112,36 @@ class Idle:
         return not any(self.lag.values()) and not self.queued and not self.unread
 
 
-async def idle(context: Context) -> Idle:
-    """What is left to do now: lag per stage, due writes, sources not read since the last activity."""
+async def idle(context: Context, since: datetime | None = None) -> Idle:
+    """What is left to do now: lag per stage, due writes, sources not read since the last activity, nor since `since`.
+
+    Asked in the order in which a change goes its way, and of the sources at both ends: what moves on between two of the
+    questions is seen by a later one.
+    """
+    unread = await _unread(context, since)
+    lag = await lags(context)
     return Idle(
-        lag=await lags(context),
+        lag=lag,
         queued=await context.pool.fetchval("select count(*) from hub.write where state = 'due'"),
         stalled=await context.pool.fetchval("select count(*) from hub.write where state <> 'due'"),
-        unread=await _unread(context),
+        unread=sorted({*unread, *await _unread(context, since)}),
     )
 
 
 async def lags(context: Context) -> dict[str, int]:
     """Stage -> records waiting."""
-    lag = {
+    fetching = {
+        f"{REFETCH}-{system}": await behind(context, f"{REFETCH}-{system}", [notices_topic(system).name])
+        for system in context.connectors
+    }
+    return {
         PROJECT: await behind(context, PROJECT, change_topics(context)),
         PLAN: await behind(context, PLAN, [golden_topic(e).name for e in context.model.entities]),
+        **fetching,
     }
-    for system in context.connectors:
-        lag[f"{REFETCH}-{system}"] = await behind(context, f"{REFETCH}-{system}", [notices_topic(system).name])
-    return lag
 
 
-async def _unread(context: Context) -> list[str]:
+async def _unread(context: Context, since: datetime | None) -> list[str]:
     """Streams not read since their system was last written to: an echo may still be out there. Systems not primed."""
     rows = await context.pool.fetch("select target, at from hub.activity")
     written = {r["target"]: r["at"] for r in rows}
@@ -144,6 +153,7 @@ async def _unread(context: Context) -> list[str]:
         if r["complete"]
         and r["error"] is None
         and (r["system"] not in written or r["polled_at"] > written[r["system"]])
+        and (since is None or r["polled_at"] >= since)
     }
     primed = await context.pool.fetch("select label from hub.counter where name = 'primed'")
     gate = {r["label"] for r in primed}

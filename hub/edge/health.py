@@ -2,18 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
-
-import asyncpg
 
 from hub.edge.wiring import Hub, Worker
 from streams.faults import INFRASTRUCTURE
 from streams.stage import Stage
+from streams.topics import ALERTS
 
 STUCK_SECONDS = 300.0
 """Work in hand that has not moved for so long is stuck: longer than any call of a vendor or statement may take."""
-DATABASE_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
 
 Part = tuple[str, str]
 """(kind, name): ("stage", "project"), ("source", "crm/wal"), ("target", "hubspot"), ("service", "upkeep")."""
@@ -52,14 +51,18 @@ def _stuck(busy_since: float | None, stuck_after: float) -> str | None:
 async def trouble(hub: Hub, worker: Worker) -> dict[str, Any]:
     """What is wrong now, by name; empty when the worker is ready."""
     found: dict[str, Any] = {f"{kind} {name}": wrong for (kind, name), wrong in parts(worker).items() if wrong}
-    if wrong := await _database_trouble(hub.context.pool):
+    if wrong := await _answers(hub.context.pool.fetchval("select 1")):
         found["database"] = wrong
+    # Its clients wait for brokers that are away without a word, so they are asked.
+    if not hub.context.atomic and (wrong := await _answers(hub.context.log.ends([ALERTS.name]))):
+        found["log"] = wrong
     return found
 
 
-async def _database_trouble(pool: asyncpg.Pool) -> str | None:
+async def _answers(question: Awaitable[object]) -> str | None:
+    """Why there was no answer in time; None where there was one."""
     try:
-        await asyncio.wait_for(pool.fetchval("select 1"), DATABASE_SECONDS)
+        await asyncio.wait_for(question, ANSWER_SECONDS)
     except INFRASTRUCTURE as error:
         return f"{type(error).__name__}: {error}"
     return None

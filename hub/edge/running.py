@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from connectors.kit.serving import serve
@@ -63,11 +64,11 @@ async def until_told(worker: Worker | None = None) -> None:
 async def until_idle(
     hub: Hub, seconds: float = 600.0, tell: Callable[[Idle], Awaitable[None] | None] | None = None
 ) -> Idle:
-    """Return when every change has its outcome and every source was read since the last write. Raises TimeoutError with
-    what is left when that takes longer."""
-    end = time.monotonic() + seconds
+    """Return when every change has its outcome and every source was read since the last write, and since this was called.
+    Raises TimeoutError with what is left when that takes longer."""
+    end, began = time.monotonic() + seconds, datetime.now(UTC)
     while True:
-        left = await idle(hub.context)
+        left = await idle(hub.context, began)
         if tell is not None and (told := tell(left)) is not None:
             await told
         if left.done:

@@ -95,7 +95,15 @@ async def command(systems: Systems, *args: str, seconds: float = 200.0) -> tuple
 async def finish(systems: Systems, seconds: float = 200.0) -> dict[str, Any]:
     """`hub run --until-idle`; then the ledger, which must balance with nothing on its way."""
     code, said = await command(
-        systems, "run", "--port", str(systems.port), "--until-idle", "--limit", str(seconds), "--json", seconds=seconds + 30
+        systems,
+        "run",
+        "--port",
+        str(systems.port),
+        "--until-idle",
+        "--limit",
+        str(seconds),
+        "--json",
+        seconds=seconds + 30,
     )
     assert code == 0, said
     code, ledger = await command(systems, "ledger", "--json")

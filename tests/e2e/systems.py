@@ -3,7 +3,7 @@
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,8 +15,8 @@ import asyncpg
 import httpx
 
 from hub.edge import running, sandboxes
-from hub.edge.demo.run import environment, free_port
 from hub.edge.demo.data import World, load_crm, world
+from hub.edge.demo.run import environment, free_port
 from hub.edge.embedded import Embedded
 from hub.edge.running import Running
 from hub.edge.wiring import Hub, open_hub, read_config
@@ -92,7 +92,9 @@ class Systems:
 
     # Edits as people make them, each noted for the oracle.
 
-    def note(self, system: str, object_: str, id_: str, fields: dict[str, Any] | None, of: oracle.Key | None = None) -> None:
+    def note(
+        self, system: str, object_: str, id_: str, fields: dict[str, Any] | None, of: oracle.Key | None = None
+    ) -> None:
         """Tell the oracle of an edit made just now."""
         self.edits.append(Edit(system, object_, id_, datetime.now(UTC), fields, of))
 
@@ -105,7 +107,9 @@ class Systems:
     async def crm_insert(self, table: str, **columns: Any) -> int:
         """Insert a row into the CRM; its id."""
         values = ", ".join(f"${place}" for place in range(1, len(columns) + 1))
-        id_ = await self.crm(f"insert into {table} ({', '.join(columns)}) values ({values}) returning id", *columns.values())
+        id_ = await self.crm(
+            f"insert into {table} ({', '.join(columns)}) values ({values}) returning id", *columns.values()
+        )
         empty = dict.fromkeys(oracle.MAPS["crm", table][1].values())
         self.note("crm", table, str(id_), empty | columns)
         return int(id_)
@@ -135,7 +139,9 @@ class Systems:
 
     async def mailchimp_edit(self, email: str, action: str, fields: dict[str, Any] | None, **more: Any) -> None:
         """An edit by a subscriber or in the audience; `fields` is what it means to the oracle."""
-        await sandboxes.control(self.mailchimp, "edit", {"list": self.list_id, "email": email, "action": action, **more})
+        await sandboxes.control(
+            self.mailchimp, "edit", {"list": self.list_id, "email": email, "action": action, **more}
+        )
         self.note("mailchimp", "members", email.lower(), fields)
 
     async def faults(self, vendor: str, *faults: dict[str, Any]) -> None:
@@ -146,6 +152,25 @@ class Systems:
             return
         async with httpx.AsyncClient(timeout=30) as http:
             (await http.delete(f"{url}/_sandbox/faults")).raise_for_status()
+
+    async def read_once(self) -> None:
+        """Return when the hub has read every system completely, and begins to write."""
+        conn = await asyncpg.connect(self.state_url)
+
+        async def primed() -> bool:
+            there = await conn.fetchval("select to_regclass('hub.counter') is not null")
+            return there and await conn.fetchval("select count(*) from hub.counter where name = 'primed'") == 3
+
+        try:
+            await eventually(primed)
+        finally:
+            await conn.close()
+
+    async def untold(self) -> int:
+        """How many webhooks are on their way."""
+        async with httpx.AsyncClient(timeout=30) as http:
+            answers = [await http.get(f"{url}/_sandbox/webhooks") for url in (self.hubspot, self.mailchimp)]
+        return sum(int(answer.raise_for_status().json()["pending"]) for answer in answers)
 
     async def calls(self, vendor: str, since: int = 0) -> tuple[int, list[dict[str, Any]]]:
         """The vendor calls after number `since`, and the last number."""
@@ -241,7 +266,9 @@ async def _drop(server: Embedded, *databases: str) -> None:
     conn = await asyncpg.connect(server.url())
     try:
         for name in databases:
-            await conn.execute("select pg_terminate_backend(active_pid) from pg_replication_slots where database = $1 and active", name)
+            await conn.execute(
+                "select pg_terminate_backend(active_pid) from pg_replication_slots where database = $1 and active", name
+            )
             for _ in range(50):
                 with suppress(asyncpg.ObjectInUseError):
                     await conn.execute(f"drop database {name} with (force)")
@@ -255,17 +282,29 @@ async def _drop(server: Embedded, *databases: str) -> None:
 async def hub_on(systems: Systems, *, web: bool = True) -> AsyncIterator[tuple[Hub, Running]]:
     """A running hub, all stages in this process."""
     config = read_config(systems.config, systems.env)
-    async with open_hub(config, env=systems.env) as hub:
-        async with running.started(hub, port=systems.port if web else None) as started:
-            yield hub, started
+    async with (
+        open_hub(config, env=systems.env) as hub,
+        running.started(hub, port=systems.port if web else None) as started,
+    ):
+        yield hub, started
 
 
 async def settled(hub: Hub, systems: Systems, seconds: float = IDLE_SECONDS) -> Ledger:
-    """Run until idle; the ledger, which must balance with nothing on its way."""
-    await running.until_idle(hub, seconds)
-    ledger = await balance(hub.context)
-    assert (ledger.unaccounted, ledger.pending, ledger.waiting, ledger.parked) == (0, 0, 0, 0), ledger
-    return ledger
+    """Run until idle, and no vendor has anything left to tell; the ledger, which must balance with nothing on its way."""
+    async with asyncio.timeout(seconds):
+        while True:
+            await running.until_idle(hub, seconds)
+            ledger = await balance(hub.context)
+            assert (ledger.unaccounted, ledger.parked) == (0, 0), ledger
+            if not (ledger.pending or ledger.waiting or await systems.untold()):
+                return ledger
+
+
+async def eventually(holds: Callable[[], Awaitable[Any]], seconds: float = 120.0) -> None:
+    """Return as soon as something holds; TimeoutError where it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not await holds():  # noqa: ASYNC110 - what is waited for happens in another process
+            await asyncio.sleep(0.1)
 
 
 def show(problems: Sequence[str], limit: int = 25) -> str:

@@ -6,14 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from hub.edge import sandboxes
 from hub.edge.embedded import Embedded
 from hub.edge.wiring import Hub
 from streams.topics import ALERTS
 from tests.e2e.process import command
-from tests.e2e.systems import Systems, hub_on, settled, show, systems_on
+from tests.e2e.systems import Systems, eventually, hub_on, settled, show, systems_on
 from tests.e2e.test_oracle import edit_everywhere
 
 Fault = dict[str, Any]
@@ -28,7 +26,12 @@ LIMITED: list[Fault] = [
 ]
 # The vendor commits, and the answer is lost: of creates, of updates, of a member added and of one changed.
 LOST_HUBSPOT: list[Fault] = [
-    {"kind": "timeout_after_commit", "seconds": 0.2, "times": 2, "match": f"POST /crm/v3/objects/{object_}/batch/{verb}"}
+    {
+        "kind": "timeout_after_commit",
+        "seconds": 0.2,
+        "times": 2,
+        "match": f"POST /crm/v3/objects/{object_}/batch/{verb}",
+    }
     for object_ in ("contacts", "companies", "deals", "notes")
     for verb in ("upsert", "update")
 ]
@@ -70,10 +73,11 @@ async def test_webhooks_that_come_twice_late_in_disorder_or_not_at_all(postgres:
 
 async def told_all(systems: Systems) -> None:
     """Return when no webhook waits any more, and a search shows what was edited."""
-    async with httpx.AsyncClient(timeout=30) as http:
-        for url in (systems.hubspot, systems.mailchimp):
-            while (await http.get(f"{url}/_sandbox/webhooks")).json()["pending"]:
-                await asyncio.sleep(0.1)
+
+    async def told() -> bool:
+        return not await systems.untold()
+
+    await eventually(told)
     await asyncio.sleep(LAG_SECONDS)
 
 
@@ -94,11 +98,9 @@ async def test_a_refused_token_pauses_one_target_with_one_alert_and_the_others_g
         async with refusing(systems):
             for number, friend in enumerate(friends):
                 await systems.crm_edit("contacts", friend.crm, first_name=f"Patient{number}")
-            async with asyncio.timeout(30):
-                while not await hub.context.pool.fetchval("select true from hub.pause where target = 'hubspot'"):
-                    await asyncio.sleep(0.1)
-                while not all([await called_in_mailchimp(systems, f"Patient{n}") for n in range(3)]):
-                    await asyncio.sleep(0.1)
+            await eventually(lambda: hub.context.pool.fetchval("select true from hub.pause where target = 'hubspot'"))
+            for number in range(3):
+                await eventually(lambda name=f"Patient{number}": called_in_mailchimp(systems, name))  # type: ignore[misc]
             code, said = await command(systems, "status", "--json")
             assert [p["target"] for p in said["paused"]] == ["hubspot"], (code, said)
         assert (await command(systems, "resume", "hubspot"))[0] == 0

@@ -55,7 +55,8 @@ async def edit_everywhere(systems: Systems) -> None:
     opted = {"email_consent": "in", "consent_at": datetime.now(UTC)}
     await systems.crm_insert("contacts", email="new@crm.example", first_name="Neo", last_name="Crm", **opted)
     await systems.crm_insert("companies", name="Novel Goods", domain="novelgoods.example", employees=7)
-    await systems.hubspot_create("contacts", email="new@hubspot.example", firstname="Neo", lastname="Hub", lifecyclestage="lead")
+    new = {"email": "new@hubspot.example", "firstname": "Neo", "lastname": "Hub", "lifecyclestage": "lead"}
+    await systems.hubspot_create("contacts", **new)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     fields = {"email_address": "new@mailchimp.example", "status": "subscribed", "timestamp_opt": now, "tags": None,
               "FNAME": "Neo", "LNAME": "Chimp"}  # fmt: skip

@@ -15,22 +15,24 @@ from hub.edge import embedded, kafka_local
 from hub.edge.embedded import Embedded
 from hub.edge.sandboxes import SANDBOXES
 from tests.e2e.process import Process, finish, running
-from tests.e2e.systems import Systems, hub_on, settled, show, systems_on
+from tests.e2e.systems import Systems, eventually, show, systems_on
 
 SECONDS = 60.0
 
 
 async def until(hub: Process, wanted: Callable[[int, dict[str, Any]], bool]) -> dict[str, Any]:
-    """Return what /readyz says as soon as it is as wanted."""
+    """Return the trouble that /readyz tells of as soon as its answer is as wanted."""
+    answers: list[tuple[int, dict[str, Any]]] = []
+
+    async def as_wanted() -> bool:
+        answers.append(await hub.ready())
+        return wanted(*answers[-1])
+
     try:
-        async with asyncio.timeout(SECONDS):
-            while True:
-                status, body = await hub.ready()
-                if wanted(status, body):
-                    return dict(body.get("trouble") or {})
-                await asyncio.sleep(0.1)
+        await eventually(as_wanted, SECONDS)
     except TimeoutError:
-        raise AssertionError(f"/readyz stays at {status}: {body}") from None
+        raise AssertionError(f"/readyz still says {answers[-1]}") from None
+    return dict(answers[-1][1].get("trouble") or {})
 
 
 async def healthy(hub: Process) -> None:
@@ -129,7 +131,7 @@ async def test_a_vendor_goes_away_and_comes_back(postgres: Embedded, tmp_path: P
 
     async with systems_on(postgres, tmp_path, scale=0.03, sandbox=sandbox) as systems:
         async with running(systems) as hub:
-            await healthy(hub)
+            await systems.read_once()
             await edit(systems, "before")
             await vendors["hubspot"].stop()
             await systems.crm_edit("contacts", systems.friends[3].crm, first_name="Patient")

@@ -56,7 +56,9 @@ def test_a_row_that_waits_for_a_reference_is_held_although_the_rest_was_written(
     assert (decided.state, decided.outcome, decided.waits_for) == ("held", "held", "contact_1")
 
 
-async def test_a_record_stored_by_two_at_once_is_stored_by_one_and_read_anew_by_the_other(hub_state: asyncpg.Pool) -> None:
+async def test_a_record_stored_by_two_at_once_is_stored_by_one_and_read_anew_by_the_other(
+    hub_state: asyncpg.Pool,
+) -> None:
     """The receipt of a create and the change that comes back from it: neither may overwrite the other."""
     id_ = ("s", "o", "1")
     async with hub_state.acquire() as one, hub_state.acquire() as other:
@@ -64,7 +66,9 @@ async def test_a_record_stored_by_two_at_once_is_stored_by_one_and_read_anew_by_
         await late.start()
         assert await lock_records(one, [id_]) == {}
         async with other.transaction():
-            await save_records(other, [RecordState(id_, "thing", "thing_1", "thing_1", view={"name": Field("A", ours=True)})])
+            await save_records(
+                other, [RecordState(id_, "thing", "thing_1", "thing_1", view={"name": Field("A", ours=True)})]
+            )
         with pytest.raises(Contention):
             await save_records(one, [RecordState(id_, "thing", "thing_1", "thing_1")])
         await late.rollback()
