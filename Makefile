@@ -4,7 +4,7 @@ BIN := .venv/bin
 LOG ?= embedded
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test check lint types bench lock clean
+.PHONY: help setup demo test check lint types soak bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -40,6 +40,9 @@ lint: .venv/dev.stamp
 
 types: .venv/dev.stamp
 	$(BIN)/mypy
+
+soak: .venv/dev.stamp ## Run the long forms: 20,000 changes under at least 20 kills, on each log
+	HUB_LONG=1 $(BIN)/python -m pytest tests/e2e/test_kill.py --timeout 3600
 
 bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust
 	$(BIN)/python bench/log.py

@@ -12,8 +12,8 @@ from connectors.registry import CONNECTORS
 from hub.config import Config, load
 from hub.config.source import read
 from hub.edge.embedded import Embedded
-from hub.edge.initial.init import Written, init, show
 from hub.edge.initial.columns import singular, spell
+from hub.edge.initial.init import Written, init, show
 from hub.edge.initial.render import flow
 from hub.errors import AuthError, ConfigError
 from hub.mapping import decode, encode
