@@ -31,8 +31,9 @@ Results = Sequence[tuple[Prepared, list[tuple[Write, Receipt]]]]
 async def leave_intents(conn: Connection, writes: Sequence[Write]) -> None:
     """Note what is about to be written, before it is: the change that comes back is then known as an echo."""
     await conn.executemany(
-        'insert into hub.intent (key, target, object, golden_id, external_id, "values") values ($1, $2, $3, $4, $5, $6)'
-        ' on conflict (key) do update set "values" = excluded."values", at = now()',
+        'insert into hub.intent (key, target, object, golden_id, external_id, "values", content)'
+        " values ($1, $2, $3, $4, $5, $6::jsonb, md5($6::jsonb::text))"
+        " on conflict (key, content) do update set at = now()",
         [
             (w.key, w.target, w.object, w.golden_id, w.external_id, orjson.dumps(dict(w.values)).decode())
             for w in writes

@@ -131,13 +131,15 @@ create table if not exists hub.lease (
 );
 
 create table if not exists hub.intent (
-    key text primary key,
+    key text not null,
+    content text not null,                       -- of the values: a create tried anew may say other things than before
     target text not null,
     object text not null,
     golden_id text not null,
     external_id text,
     "values" jsonb not null,
-    at timestamptz not null default now()
+    at timestamptz not null default now(),
+    primary key (key, content)
 );
 create index if not exists intent_record on hub.intent (target, object, external_id);
 create index if not exists intent_golden on hub.intent (target, golden_id);
