@@ -28,7 +28,7 @@ setup: .venv/dev.stamp ## Build .venv with everything that tests and checks need
 demo: $(if $(filter kafka,$(LOG)),.venv/kafka.stamp,.venv/run.stamp) ## Run the hub's main job on a seeded CRM, HubSpot and Mailchimp (LOG=kafka: on a local broker)
 	$(BIN)/hub demo --log $(LOG)
 
-test: .venv/dev.stamp ## Run every test, on a real PostgreSQL and a real Kafka broker
+test: .venv/dev.stamp ## Run the tests, on a real PostgreSQL and a real Kafka broker
 	$(BIN)/python -m pytest
 
 check: .venv/dev.stamp lint types ## Lint, types and import direction
