@@ -162,7 +162,7 @@ class Systems:
             return there and await conn.fetchval("select count(*) from hub.counter where name = 'primed'") == 3
 
         try:
-            await eventually(primed)
+            await eventually(primed, 600.0)
         finally:
             await conn.close()
 

@@ -26,8 +26,8 @@ async def test_killed_again_and_again_on_the_postgresql_log(postgres: Embedded, 
 @pytest.mark.skipif(
     not LONG, reason="over a minute of waiting for the broker to miss killed workers: make soak runs it"
 )
-async def test_killed_again_and_again_on_kafka(postgres: Embedded, kafka: Broker, tmp_path: Path) -> None:
-    await killed_again_and_again(postgres, tmp_path, kafka.url)
+async def test_killed_again_and_again_on_kafka(postgres: Embedded, broker: Broker, tmp_path: Path) -> None:
+    await killed_again_and_again(postgres, tmp_path, broker.url)
 
 
 async def killed_again_and_again(postgres: Embedded, directory: Path, log: str) -> None:

@@ -66,10 +66,10 @@ async def edit_everywhere(systems: Systems) -> None:
 
 
 @pytest.mark.kafka
-async def test_both_logs_come_to_the_same(postgres: Embedded, kafka: Broker, tmp_path: Path) -> None:
+async def test_both_logs_come_to_the_same(postgres: Embedded, broker: Broker, tmp_path: Path) -> None:
     runs = []
     now = datetime.now(UTC)
-    for log in ("embedded", kafka.url):
+    for log in ("embedded", broker.url):
         async with systems_on(postgres, tmp_path, log=log, now=now) as systems, hub_on(systems) as (hub, _):
             await settled(hub, systems)
             runs.append((await alike.golden(hub, systems), await alike.held(systems)))

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from connectors.kit.sandbox import serve
 from hub.edge import embedded, kafka_local
 from hub.edge.embedded import Embedded
+from hub.edge.kafka_local import Broker
 from hub.edge.sandboxes import SANDBOXES
 from tests.e2e.process import Process, finish, running
 from tests.e2e.systems import Systems, eventually, show, systems_on
@@ -80,24 +81,19 @@ async def test_postgresql_stops_and_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.kafka
-async def test_the_kafka_broker_stops_and_comes_back(postgres: Embedded, tmp_path: Path) -> None:
+async def test_the_kafka_broker_stops_and_comes_back(postgres: Embedded, broker: Broker, tmp_path: Path) -> None:
     TAGS.clear()
-    broker = await asyncio.to_thread(kafka_local.up, tmp_path / "kafka", 0)
-    port = int(broker.url.rpartition(":")[2])
-    try:
-        async with systems_on(postgres, tmp_path, scale=0.03, log=broker.url) as systems:
-            async with running(systems) as hub:
-                await healthy(hub)
-                await edit(systems, "before")
-                await asyncio.to_thread(kafka_local.down, tmp_path / "kafka")
-                await edit(systems, "during")
-                assert await until(hub, lambda status, _: status == 503)
-                await asyncio.to_thread(kafka_local.up, tmp_path / "kafka", port)
-                await healthy(hub)
-                await edit(systems, "after")
-            await assert_as_expected(systems)
-    finally:
-        await asyncio.to_thread(kafka_local.down, tmp_path / "kafka")
+    async with systems_on(postgres, tmp_path, scale=0.03, log=broker.url) as systems:
+        async with running(systems) as hub:
+            await healthy(hub)
+            await edit(systems, "before")
+            await asyncio.to_thread(kafka_local.down, broker.data_dir)
+            await edit(systems, "during")
+            assert await until(hub, lambda status, _: status == 503)
+            await asyncio.to_thread(kafka_local.up, broker.data_dir, broker.port)
+            await healthy(hub)
+            await edit(systems, "after")
+        await assert_as_expected(systems)
 
 
 class Vendor:
