@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hub.event import Event
-from hub.values import Value
+from hub.values import REFERENCE, Value, is_reference
 from hub.view import Held, View, echoes, invalid, is_consent, observed, rewritten, unchanged
 from hub.write import Intent
 
@@ -107,16 +107,13 @@ def _came_back(intent: Intent, values: Mapping[str, Value]) -> bool:
 
 def _nearest(held: Held | None, value: Value) -> Value:
     """Of several references, the one we know; the system's list order says nothing."""
-    if not isinstance(value, Mapping) or "also" not in value:
+    if not is_reference(value) or "also" not in value:
         return value
     one = strip(value)
-    known = held.value["id"] if held is not None and isinstance(held.value, Mapping) and "id" in held.value else None
+    known = held.value["id"] if held is not None and is_reference(held.value) else None
     return one | {"id": known} if known in value["also"] else one
 
 
 def strip(value: Value) -> Value:
     """A reference without the others that the system listed beside it; any other value as it is."""
-    return {name: value[name] for name in REFERENCE} if isinstance(value, Mapping) and "also" in value else value
-
-
-REFERENCE = ("system", "object", "id")
+    return {name: value[name] for name in REFERENCE} if is_reference(value) else value

@@ -140,7 +140,7 @@ def _encode(mapping: ObjectMap, entry: FieldMap, value: Value) -> dict[str, Any]
         return entry.codec.encode(value)
     if value is not None and entry.options:
         value = next((native for native, canonical in entry.options.items() if canonical == value), value)
-    if isinstance(value, Mapping) and "id" in value:
+    if value is not None and mapping.kind(entry.name) == "ref":
         value = value["id"]
     render = mapping.dialect.get(mapping.kind(entry.name))
     return {entry.natives[0]: render(value) if render and value is not None else value}

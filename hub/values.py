@@ -202,10 +202,18 @@ def _consent(native: Any) -> Value:
         raise InvalidValue(f"{str(status)[:80]!r} is neither an opt-in nor an opt-out") from None
 
 
+REFERENCE = ("system", "object", "id")
+
+
+def is_reference(value: Value) -> bool:
+    """Whether a value has the shape of a reference; `also` lists others that the system holds beside it."""
+    return isinstance(value, Mapping) and {*REFERENCE} <= value.keys() <= {*REFERENCE, "also"}
+
+
 def _ref(native: Any) -> Value:
-    if not isinstance(native, Mapping) or not {"system", "object", "id"} <= native.keys():
+    if not isinstance(native, Mapping) or not {*REFERENCE} <= native.keys():
         raise InvalidValue("a reference needs system, object and id")
-    return {name: _as_text(native[name]) for name in ("system", "object", "id")}
+    return {name: _as_text(native[name]) for name in REFERENCE}
 
 
 PARSERS: dict[str, Callable[[Any], Value]] = {

@@ -13,7 +13,7 @@ from hub.mapping import ObjectMap, encode, writable
 from hub.model import Model
 from hub.projection import Golden
 from hub.receipt import Held as HeldFor
-from hub.values import Value
+from hub.values import Value, is_reference
 from hub.view import invalid
 from hub.write import Write
 from streams.conflicts import under_review
@@ -63,7 +63,7 @@ async def prepare(conn: Connection, model: Model, dues: Sequence[Due]) -> list[P
 
 async def _load(conn: Connection, dues: Sequence[Due]) -> Stored:
     goldens = await _goldens(conn, [d.golden_id for d in dues])
-    refs = {_ref(value) for golden, _ in goldens.values() for value in golden.values().values() if _is_ref(value)}
+    refs = {_ref(value) for golden, _ in goldens.values() for value in golden.values().values() if is_reference(value)}
     rows = await conn.fetch(
         "select system, object, external_id, golden_id from hub.record join unnest($1::text[], $2::text[], $3::text[])"
         " as k (system, object, external_id) using (system, object, external_id)",
@@ -218,7 +218,7 @@ def _resolve(model: Model, stored: Stored, prepared: Prepared, mapping: ObjectMa
     waits: HeldFor | None = None
     for entry in writable(mapping):
         value = values.get(entry.name)
-        if value is None or not _is_ref(value):
+        if value is None or mapping.kind(entry.name) != "ref":
             continue
         there = _there(model, stored, prepared, mapping, entry.object, value)
         if isinstance(there, HeldFor):
@@ -256,17 +256,13 @@ def prepared_ref(prepared: Prepared, stored: Stored, mapping: ObjectMap, object_
     for record in stored.records.get(prepared.due.golden_id, []):
         if record.id[:2] == (mapping.system, mapping.object):
             for held in record.view.values():
-                if _is_ref(held.value) and held.value["object"] == object_:
+                if is_reference(held.value) and held.value["object"] == object_:
                     return str(held.value["id"])
     return None
 
 
 def _configured(model: Model, ref: Mapping[str, str]) -> bool:
     return model.mapping(ref["system"], ref["object"]) is not None
-
-
-def _is_ref(value: Value) -> bool:
-    return isinstance(value, Mapping) and "object" in value and "id" in value
 
 
 def _ref(value: Mapping[str, str]) -> tuple[str, str, str]:

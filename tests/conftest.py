@@ -1,7 +1,9 @@
 """Real parts for every test: an embedded PostgreSQL and a local Kafka broker, each started once and only when asked for."""
 
+import json
+import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +13,42 @@ import pytest
 from hub.edge import embedded, kafka_local
 from hub.edge.embedded import Embedded
 from hub.edge.kafka_local import Broker
+
+FIGURES: dict[str, dict[str, str]] = {}
+"""Of each promise, what its tests counted in this run."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--seed N` runs simulations with that seed only, to see a failure again."""
+    parser.addoption("--seed", type=int, default=None, help="run every simulation with this seed only")
+
+
+@pytest.fixture
+def seeds(request: pytest.FixtureRequest) -> Callable[[int], Sequence[int]]:
+    """The seeds of a simulation: so many, or the one of `--seed`."""
+    one = request.config.getoption("seed")
+    return lambda count: range(count) if one is None else [one]
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Note what a test of a promise counted: figures("P1", events=50_000, kills=12). Printed at the end of the run, and
+    written to the file that HUB_REPORT names."""
+
+    def note(promise: str, **counted: object) -> None:
+        told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items())
+        FIGURES.setdefault(promise, {})[request.node.nodeid] = told
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures of the promises, after the tests."""
+    for promise in sorted(FIGURES, key=lambda name: int(name[1:])):
+        for test, told in FIGURES[promise].items():
+            terminalreporter.write_line(f"{promise} {told} ({test})")
+    if path := os.environ.get("HUB_REPORT"):
+        Path(path).write_text(json.dumps(FIGURES, indent=2, sort_keys=True) + "\n")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 with warnings.catch_warnings():  # It says at import which directory its sockets fall back to; nobody asked.
     warnings.simplefilter("ignore")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from connectors.registry import CONNECTORS
 from hub import codecs
+from hub.decide import strip
 from hub.entity import Entity, Field
 from hub.mapping import FieldMap, ObjectMap, decode, encode, identifiers, writable
 from hub.rules import Rule
@@ -128,3 +129,10 @@ def test_foreign_ids_are_keys_and_no_values() -> None:
     assert decode(it, {"n": "7"}).values == {}
     assert identifiers(it, {"n": " 7 "}) == {"crm.contacts": "7"}
     assert identifiers(it, {"n": ""}) == identifiers(it, {"n": None}) == identifiers(it, {}) == {}
+
+
+@pytest.mark.parametrize("value", [{"id": 0}, {"also": [1]}, {"object": "x", "id": 1, "more": 2}])
+def test_json_that_looks_like_a_reference_stays_what_it_is(value: dict[str, object]) -> None:
+    it = mapping("json", FieldMap("f", ("n",)), dialect=DIALECTS["plain"])
+    assert decode(it, encode(it, {"f": value})).values == {"f": value}
+    assert strip(value) == value
