@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import threading
 from collections import deque
@@ -57,6 +58,15 @@ async def serve(app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> AsyncIt
         server.should_exit = True
         await task
         listener.close()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on, below those that systems hand to clients: a server that is stopped and
+    started again finds it free."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 200):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no free port between 20000 and 32000 on 127.0.0.1")
 
 
 @contextlib.contextmanager

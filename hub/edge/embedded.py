@@ -81,7 +81,7 @@ class Embedded:
 
     def start_again(self) -> None:
         """Start the server after `stop`; its address stays the same."""
-        self._server.start()
+        _start(self._server)
 
     def _control(self, *args: str) -> None:
         pgexec("pg_ctl", ["-w", "-D", str(self.data_dir), *args], self._server.bin_path, user=self._server.system_user)

@@ -7,7 +7,6 @@ down(Path(".hub/kafka"))
 
 import base64
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -16,12 +15,13 @@ from pathlib import Path
 
 import psutil
 
+from connectors.kit.serving import free_port
 from hub.edge.kafka_jars import KafkaSetupError, jars, java
 
 DEFAULT_DATA_DIR = Path(".hub/kafka")
 DEFAULT_PORT = 9092
-START_SECONDS = 60.0
-STOP_SECONDS = 20.0
+START_SECONDS = 180.0
+STOP_SECONDS = 60.0
 
 _STARTED = "Kafka Server started"
 _HEAP = "-Xmx512m"
@@ -120,7 +120,7 @@ def _create(data_dir: Path, port: int, command: list[str]) -> None:
     """Write the settings and format the storage with a cluster id of its own."""
     data_dir.mkdir(parents=True, exist_ok=True)
     draft = data_dir / "server.properties.draft"
-    ports = {"port": port or _free_port(), "controller": _free_port()}
+    ports = {"port": port or free_port(), "controller": free_port()}
     draft.write_text(_PROPERTIES.format(data=data_dir / "data", **ports))
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     format_ = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster_id, "--config", str(draft)]
@@ -165,12 +165,6 @@ def _running_pid(data_dir: Path) -> int | None:
 
 def _pid_file(data_dir: Path) -> Path:
     return data_dir / "broker.pid"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _tail(log: Path) -> str:

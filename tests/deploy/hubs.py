@@ -17,7 +17,7 @@ import httpx
 from hub.edge.embedded import Embedded
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 300.0
 
 
 class Process:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-START_SECONDS = 30.0
+from connectors.kit.serving import free_port
+
+START_SECONDS = 120.0
 
 
 def tool(name: str) -> str:
@@ -103,9 +104,3 @@ def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             pass
         time.sleep(0.1)
     raise AssertionError(f"Prometheus did not start: {log.read_text()[-2_000:]}")
-
-
-def free_port() -> int:
-    """A port of this machine that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

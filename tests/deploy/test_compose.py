@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from connectors.kit.serving import free_port
 from hub.edge.embedded import Embedded
 from hub.edge.wiring import STAGES, read_config
 from tests.deploy.hubs import ROOT, hub, two_systems, until
-from tests.deploy.prometheus_server import free_port
 
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

@@ -18,7 +18,7 @@ from streams.metrics import METRICS
 from tests.deploy.hubs import ROOT, hub, until
 from tests.deploy.prometheus_server import Prometheus, scraping
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/hub.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]

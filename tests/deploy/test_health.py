@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import asyncpg
 import pytest
 
+from connectors.kit.serving import free_port
 from hub.edge import embedded, health, running
 from hub.edge.embedded import Embedded
 from hub.edge.wiring import Hub, Worker, open_hub, read_config
@@ -17,7 +18,6 @@ from streams.app import StageApp, Workers, stage_app
 from streams.records import Batch, Record
 from streams.services import Loop
 from tests.deploy.hubs import Process, TwoSystems, hub, two_systems, until
-from tests.deploy.prometheus_server import free_port
 
 
 @pytest.fixture

@@ -209,7 +209,7 @@ async def test_scraping_does_not_ask_the_database(systems: TwoSystems, started: 
     pool = started.worker.hub.context.pool
     held = []
     try:
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(60.0):
             while pool.get_idle_size() or pool.get_size() < pool.get_max_size():
                 held.append(await pool.acquire())
         async with httpx.AsyncClient(trust_env=False, timeout=10.0) as client:

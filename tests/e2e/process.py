@@ -70,7 +70,7 @@ async def running(systems: Systems) -> AsyncIterator[Process]:
         await hub.stop()
 
 
-async def command(systems: Systems, *args: str, seconds: float = 200.0) -> tuple[int, Any]:
+async def command(systems: Systems, *args: str, seconds: float = 500.0) -> tuple[int, Any]:
     """Run a command of the hub to its end: its exit code, and its output, as JSON where it is JSON."""
     child = await asyncio.create_subprocess_exec(
         *COMMAND, *args, "--config", str(systems.config), env=systems.env,
@@ -92,7 +92,7 @@ async def command(systems: Systems, *args: str, seconds: float = 200.0) -> tuple
         return child.returncode, text
 
 
-async def finish(systems: Systems, seconds: float = 200.0) -> dict[str, Any]:
+async def finish(systems: Systems, seconds: float = 500.0) -> dict[str, Any]:
     """`hub run --until-idle`; then the ledger, which must balance with nothing on its way."""
     code, said = await command(
         systems,

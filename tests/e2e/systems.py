@@ -14,9 +14,10 @@ from typing import Any
 import asyncpg
 import httpx
 
+from connectors.kit.serving import free_port
 from hub.edge import running, sandboxes
 from hub.edge.demo.data import World, load_crm, world
-from hub.edge.demo.run import environment, free_port
+from hub.edge.demo.run import environment
 from hub.edge.embedded import Embedded
 from hub.edge.running import Running
 from hub.edge.wiring import Hub, open_hub, read_config
@@ -25,7 +26,7 @@ from tests import oracle, oracle_judge
 from tests.oracle import Edit, Thing
 
 LONG = os.environ.get("HUB_LONG") == "1"
-IDLE_SECONDS = 240.0
+IDLE_SECONDS = 600.0
 
 
 @dataclass
@@ -300,7 +301,7 @@ async def settled(hub: Hub, systems: Systems, seconds: float = IDLE_SECONDS) -> 
                 return ledger
 
 
-async def eventually(holds: Callable[[], Awaitable[Any]], seconds: float = 120.0) -> None:
+async def eventually(holds: Callable[[], Awaitable[Any]], seconds: float = 300.0) -> None:
     """Return as soon as something holds; TimeoutError where it does not in time."""
     async with asyncio.timeout(seconds):
         while not await holds():  # noqa: ASYNC110 - what is waited for happens in another process

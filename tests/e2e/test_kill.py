@@ -33,7 +33,7 @@ async def test_killed_again_and_again_on_kafka(postgres: Embedded, broker: Broke
 async def killed_again_and_again(postgres: Embedded, directory: Path, log: str) -> None:
     async with systems_on(postgres, directory, SCALE, log) as systems:
         await killed_while_edited(systems, Random(SEED), settle=0.0 if log == "embedded" else SESSION_SECONDS)
-        ledger = await finish(systems, 900.0 if LONG else 150.0)
+        ledger = await finish(systems, 2_400.0 if LONG else 500.0)
         assert ledger["captured"] > CHANGES, ledger
         assert (problems := await systems.problems()) == [], show(problems)
         await assert_created_once(systems)

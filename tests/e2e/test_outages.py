@@ -18,7 +18,8 @@ from hub.edge.sandboxes import SANDBOXES
 from tests.e2e.process import Process, finish, running
 from tests.e2e.systems import Systems, eventually, show, systems_on
 
-SECONDS = 60.0
+SECONDS = 240.0
+pytestmark = pytest.mark.timeout(900)
 
 
 async def until(hub: Process, wanted: Callable[[int, dict[str, Any]], bool]) -> dict[str, Any]:

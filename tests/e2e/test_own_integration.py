@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 import httpx
 
+from connectors.kit.serving import free_port
 from hub.edge import sandboxes
-from hub.edge.demo.run import free_port
 from hub.edge.embedded import Embedded
 from tests.config.databases import chinook, content, fill, put
 

@@ -38,10 +38,10 @@ class Worker:
     def stop(self) -> None:
         """Stop in order; fails when the worker did."""
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(timeout=30) == 0, self.errors.read_text()
+        assert self.process.wait(timeout=120) == 0, self.errors.read_text()
 
 
-async def until(condition: Callable[[], bool | Awaitable[object]], seconds: float = 60.0) -> None:
+async def until(condition: Callable[[], bool | Awaitable[object]], seconds: float = 240.0) -> None:
     """Wait for the condition, synchronous or not; a test that waits in vain fails here."""
     async with asyncio.timeout(seconds):
         while True:

@@ -57,7 +57,7 @@ async def test_the_server_is_shared_and_stops_with_its_last_user(directory: Path
     url = other.stdout.readline().strip()
     mine = embedded.start(data)
     assert mine.url() == url
-    other.communicate("\n", timeout=30)
+    other.communicate("\n", timeout=120)
     assert await answers(url)
     mine.leave()
     assert not await answers(url)

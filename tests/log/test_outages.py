@@ -39,7 +39,7 @@ def own_postgres() -> Iterator[Embedded]:
 async def append_through_outages(log: Log, topic: Topic, start: int, end: int) -> None:
     """Append, again and again until it worked: records may be there twice, but not fail to be there."""
     for n in range(start, end, 50):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while True:
                 try:
                     await log.append(numbered(topic.name, n, n + 50))

@@ -5,7 +5,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +17,7 @@ from typing import Any
 import asyncpg
 import httpx
 
+from connectors.kit.serving import free_port
 from hub.edge import embedded, inquiry, kafka_local, running, sandboxes
 from hub.edge.demo.data import World, load_crm, world
 from hub.edge.wiring import Hub, open_hub, read_config
@@ -101,12 +101,6 @@ async def stage(options: Options, server: embedded.Embedded) -> AsyncIterator[St
         await sandboxes.control(hubspot, "seed", {**made.hubspot, "token": env["HUBSPOT_TOKEN"], "app": app})
         await sandboxes.control(mailchimp, "seed", {**made.mailchimp, "api_key": env["MAILCHIMP_KEY"]})
         yield Stage(made, crm_url, hubspot, mailchimp, env)
-
-
-def free_port() -> int:
-    """A port of this machine that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def environment(crm_url: str, hubspot: str, mailchimp: str, port: int) -> dict[str, str]:
