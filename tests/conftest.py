@@ -1,5 +1,6 @@
 """Real parts for every test: an embedded PostgreSQL and a local Kafka broker, each started once and only when asked for."""
 
+import asyncio
 import json
 import os
 import uuid
@@ -13,9 +14,6 @@ import pytest
 from hub.edge import embedded, kafka_local
 from hub.edge.embedded import Embedded
 from hub.edge.kafka_local import Broker
-
-FIGURES: dict[str, dict[str, str]] = {}
-"""Of each promise, what its tests counted in this run."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,18 +35,30 @@ def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
 
     def note(promise: str, **counted: object) -> None:
         told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items())
-        FIGURES.setdefault(promise, {})[request.node.nodeid] = told
+        request.node.user_properties.append((promise, told))
 
     return note
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The figures of the promises, after the tests."""
-    for promise in sorted(FIGURES, key=lambda name: int(name[1:])):
-        for test, told in FIGURES[promise].items():
-            terminalreporter.write_line(f"{promise} {told} ({test})")
+    told = [
+        {
+            "promise": name,
+            "test": report.nodeid,
+            "outcome": report.outcome,
+            "figures": value,
+            "seconds": report.duration,
+        }
+        for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed"))
+        if report.when == "call"
+        for name, value in report.user_properties
+    ]
+    told.sort(key=lambda one: (int(one["promise"][1:]), one["test"]))
+    for one in told:
+        terminalreporter.write_line("{promise} {figures} ({test} {outcome})".format(**one))
     if path := os.environ.get("HUB_REPORT"):
-        Path(path).write_text(json.dumps(FIGURES, indent=2, sort_keys=True) + "\n")
+        Path(path).write_text(json.dumps(told, indent=2) + "\n")
 
 
 @pytest.fixture(scope="session")
@@ -84,3 +94,11 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     data_dir: Path = tmp_path_factory.mktemp("kafka")
     yield kafka_local.up(data_dir, port=0)
     kafka_local.down(data_dir)
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    """A Kafka broker of the test's own: topics have the same names in every run."""
+    directory = tmp_path / "kafka"
+    yield await asyncio.to_thread(kafka_local.up, directory, 0)
+    await asyncio.to_thread(kafka_local.down, directory)

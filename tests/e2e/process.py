@@ -18,15 +18,16 @@ COMMAND = (sys.executable, "-m", "hub.edge")
 class Process:
     """`hub run`; its output goes to a file beside the configuration."""
 
-    def __init__(self, systems: Systems) -> None:
+    def __init__(self, systems: Systems, command: tuple[str, ...] = COMMAND) -> None:
         self.systems = systems
+        self.command = command
         self._child: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it; returns at once."""
         with self.systems.config.with_suffix(".log").open("ab") as out:
             self._child = await asyncio.create_subprocess_exec(
-                *COMMAND, "run", "--config", str(self.systems.config), "--port", str(self.systems.port),
+                *self.command, "run", "--config", str(self.systems.config), "--port", str(self.systems.port),
                 env=self.systems.env, stdout=out, stderr=out,
             )  # fmt: skip
 
@@ -34,6 +35,11 @@ class Process:
     def running(self) -> bool:
         """Whether it has been started and has not ended."""
         return self._child is not None and self._child.returncode is None
+
+    async def ended(self) -> int:
+        """Return when it has ended by itself: its exit code, or the negative number of the signal."""
+        assert self._child is not None
+        return await self._child.wait()
 
     async def kill(self) -> None:
         """End it by SIGKILL: it gets no chance to tidy up."""

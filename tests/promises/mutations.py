@@ -30,6 +30,11 @@ def broken(what: str) -> Iterator[None]:
     assert str(caught.value), f"{what}: the check failed without a word"
 
 
+def mutated(mutation: str) -> tuple[str, ...]:
+    """The command of a hub with the mutation `module:function`, in place of that of a hub as it is."""
+    return (sys.executable, "-m", "tests.promises.mutations", mutation)
+
+
 def main(arguments: list[str]) -> None:
     """Apply the mutation named `module:function`, then run the hub's command line."""
     module, _, function = arguments[1].partition(":")
