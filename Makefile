@@ -29,7 +29,7 @@ demo: $(if $(filter kafka,$(LOG)),.venv/kafka.stamp,.venv/run.stamp) ## Run the 
 	$(BIN)/hub demo --log $(LOG)
 
 test: .venv/dev.stamp ## Run the tests, on a real PostgreSQL and a real Kafka broker
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 check: .venv/dev.stamp lint types ## Lint, types and import direction
 

@@ -12,6 +12,8 @@ import tempfile
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import fasteners
+
 KAFKA_VERSION = "4.3.0"
 ARTEFACTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 JAVA_AT_LEAST = 17
@@ -34,15 +36,22 @@ def jars(target: Path | None = None) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Resolved beside the target and moved there when complete, so that an interrupted download leaves nothing half done.
+    # One process at a time: neither Maven nor jgo bears another beside it in its own cache.
+    with fasteners.InterProcessLock(target.parent / f".{target.name}.lock"):
+        if not target.is_dir():
+            _resolve(target)
+    return target
+
+
+def _resolve(target: Path) -> None:
+    """Beside the target and moved there when complete, so that an interrupted download leaves nothing half done."""
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         found = Path(scratch) / "jars"
         found.mkdir()
         (_by_maven if shutil.which("mvn") else _by_jgo)(found)
         if not list(found.glob("kafka_2.13-*.jar")):
             raise KafkaSetupError(f"{ARTEFACTS[0]} was resolved, but its jar is not there")
-        _move(found, target)
-    return target
+        found.rename(target)
 
 
 def java() -> str:
@@ -94,11 +103,3 @@ def _by_jgo(target: Path) -> None:
         raise KafkaSetupError(f"could not resolve {' and '.join(ARTEFACTS)}: {error}; is the network up?") from error
     for jar in Path(environment.path).rglob("*.jar"):
         shutil.copy(jar, target)
-
-
-def _move(found: Path, target: Path) -> None:
-    try:
-        found.rename(target)
-    except OSError:
-        if not target.is_dir():  # else another process was first, with the same jars
-            raise
