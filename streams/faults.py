@@ -8,7 +8,7 @@ class Contention(Exception):
     """Another worker changed the same identity meanwhile: the transaction must be done anew."""
 
 
-INFRASTRUCTURE: tuple[type[BaseException], ...] = (
+INFRASTRUCTURE: tuple[type[Exception], ...] = (
     Contention,
     OSError,
     TimeoutError,

@@ -73,11 +73,14 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def with_hub(config: Path, data_dir: Path, work: Callable[[Hub], Awaitable[Any]], connect: bool = False) -> Any:
-    """Run `work` on an open hub; `connect` also prepares the connectors (and needs their secrets)."""
+def with_hub(
+    config: Path, data_dir: Path, work: Callable[[Hub], Awaitable[Any]], connect: bool = False, patience: float = 0.0
+) -> Any:
+    """Run `work` on an open hub; `connect` also prepares the connectors (and needs their secrets); `patience` in seconds
+    is for a database or a log that does not answer yet."""
 
     async def opened() -> Any:
-        async with wiring.open_hub(read(config), data_dir=data_dir, connect=connect) as hub:
+        async with wiring.open_hub(read(config), data_dir=data_dir, connect=connect, patience=patience) as hub:
             return await work(hub)
 
     return go(opened())

@@ -15,6 +15,9 @@ from streams.ledger import Idle, balance
 from streams.replay import Rebuilt
 from streams.replay import replay as rebuild
 
+START_SECONDS = 60.0
+"""So long a starting worker waits for its database and its log, which may be starting too."""
+
 Port = Annotated[
     int, typer.Option(help="Port of webhooks, API, /metrics, /healthz and /readyz; 0 picks one.", envvar="HUB_PORT")
 ]
@@ -90,7 +93,7 @@ def _run(
             as_json({"unaccounted": ledger.unaccounted, "captured": ledger.captured, "targets": ledger.targets})
         return 1 if ledger.unaccounted else 0
 
-    raise Exit(with_hub(config, data_dir, work, connect=True))
+    raise Exit(with_hub(config, data_dir, work, connect=True, patience=START_SECONDS))
 
 
 def progress() -> Progress:

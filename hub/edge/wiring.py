@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import asyncpg
+import stamina
 
 from connectors.kit.connector import Connector
 from connectors.registry import CONNECTORS
@@ -18,6 +19,7 @@ from streams.app import StageApp, Workers, stage_app
 from streams.capture import Capture
 from streams.context import Context
 from streams.deliver import Deliverer
+from streams.faults import INFRASTRUCTURE
 from streams.ledger import change_topics
 from streams.log import open_log
 from streams.registry import Codec, open_registry
@@ -46,28 +48,40 @@ async def open_hub(
     data_dir: Path = embedded.DEFAULT_DATA_DIR,
     connect: bool = True,
     env: Mapping[str, str] = os.environ,
+    patience: float = 0.0,
 ) -> AsyncIterator[Hub]:
     """Open state, log, codec and (with `connect`) every connector; close them all at the end.
 
-    Starts the embedded PostgreSQL where the configuration asks for it.
+    Starts the embedded PostgreSQL where the configuration asks for it. Waits up to `patience` seconds for a database or
+    a log that does not answer yet.
     """
     async with AsyncExitStack() as stack:
-        state_url = await _state(config, data_dir, stack)
-        log_url = state_url if config.log == "embedded" else config.log
-        pool = await asyncpg.create_pool(state_url, min_size=1, max_size=24, command_timeout=120)
-        stack.push_async_callback(pool.close)
-        await _prepare_state(pool)
-        log = open_log(log_url, pool)
-        stack.push_async_callback(log.close)
-        registry = open_registry(env.get("HUB_SCHEMA_REGISTRY"), pool)
-        stack.push_async_callback(registry.close)
-        await log.ensure_topics(topics(config))
-        context = Context(
-            config.model, pool, log, await Codec.prepare(registry), _connectors(config, env) if connect else {}
-        )
-        for connector in context.connectors.values():
-            stack.push_async_callback(connector.close)
-        yield Hub(config, context, state_url, log_url)
+        attempts = None if patience else 1
+        async for attempt in stamina.retry_context(
+            INFRASTRUCTURE, attempts=attempts, timeout=patience or None, wait_max=2.0
+        ):
+            with attempt:
+                async with AsyncExitStack() as opening:
+                    hub = await _open(config, data_dir, connect, env, opening)
+                    stack.push_async_exit(opening.pop_all())
+        yield hub
+
+
+async def _open(config: Config, data_dir: Path, connect: bool, env: Mapping[str, str], stack: AsyncExitStack) -> Hub:
+    state_url = await _state(config, data_dir, stack)
+    log_url = state_url if config.log == "embedded" else config.log
+    pool = await asyncpg.create_pool(state_url, min_size=1, max_size=24, command_timeout=120)
+    stack.push_async_callback(pool.close)
+    await _prepare_state(pool)
+    log = open_log(log_url, pool)
+    stack.push_async_callback(log.close)
+    registry = open_registry(env.get("HUB_SCHEMA_REGISTRY"), pool)
+    stack.push_async_callback(registry.close)
+    await log.ensure_topics(topics(config))
+    connectors = _connectors(config, env) if connect else {}
+    for connector in connectors.values():
+        stack.push_async_callback(connector.close)
+    return Hub(config, Context(config.model, pool, log, await Codec.prepare(registry), connectors), state_url, log_url)
 
 
 def topics(config: Config) -> list[Topic]:

@@ -66,7 +66,11 @@ async def test_postgresql_stops_and_comes_back(tmp_path: Path) -> None:
         server = await embedded.start_async(Path(directory) / "data")
         try:
             async with systems_on(server, tmp_path, scale=0.03) as systems:
+                server.stop()
                 async with running(systems) as hub:
+                    await asyncio.sleep(2.0)
+                    assert hub.running, "a hub that starts before its database waits for it"
+                    server.start_again()
                     await healthy(hub)
                     server.restart()  # in the middle of the first reading
                     await healthy(hub)
