@@ -156,16 +156,18 @@ class Systems:
 
     async def read_once(self) -> None:
         """Return when the hub has read every system completely, and begins to write."""
-        conn = await asyncpg.connect(self.state_url)
 
         async def primed() -> bool:
-            there = await conn.fetchval("select to_regclass('hub.counter') is not null")
-            return there and await conn.fetchval("select count(*) from hub.counter where name = 'primed'") == 3
+            with suppress(OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
+                conn = await asyncpg.connect(self.state_url)
+                try:
+                    there = await conn.fetchval("select to_regclass('hub.counter') is not null")
+                    return there and await conn.fetchval("select count(*) from hub.counter where name = 'primed'") == 3
+                finally:
+                    await conn.close()
+            return False
 
-        try:
-            await eventually(primed, 600.0)
-        finally:
-            await conn.close()
+        await eventually(primed, 600.0)
 
     async def untold(self) -> int:
         """How many webhooks are on their way."""
