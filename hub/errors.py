@@ -6,6 +6,7 @@ HubError
  +- Reject       this input will never be accepted; `reason` says why, nothing else is affected
  +- Fatal        a person must act before anything of this kind can go on
      +- AuthError      credentials refused; the target pauses until they change
+     |   +- Unauthorized   there is no authorization, or it was withdrawn: `hub auth <system>` gives one
      +- ConfigError    the configuration is wrong; `problems` lists where and what to do
 """
 
@@ -47,6 +48,14 @@ class Fatal(HubError):
 
 class AuthError(Fatal):
     """Credentials were refused."""
+
+
+class Unauthorized(AuthError):
+    """A person has to authorize the hub, for the first time or anew; the message names the command."""
+
+    def __init__(self, system: str, why: str) -> None:
+        super().__init__(f"{why}: run `hub auth {system}`")
+        self.system = system
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import structlog
 from connectors.kit.connector import Checkpoint, Page, Stream
 from hub import event
 from hub.change import Change
-from hub.errors import Fatal, HubError, Retry
+from hub.errors import Fatal, HubError, Retry, Unauthorized
 from hub.identity import RecordId
 from streams import alerts, metrics, tracing
 from streams.context import Context, now
@@ -21,6 +21,7 @@ from streams.log import PostgresLog
 from streams.log_postgres import Connection
 from streams.project import STAGE
 from streams.queue import mark_primed
+from streams.receipts import pause
 from streams.records import NewRecord
 from streams.topics import changes_topic
 
@@ -201,6 +202,11 @@ async def _step(capture: Capture) -> None:
         await capture.failed(error)
         capture.busy_since = None
         await asyncio.sleep(error.after or 1.0)
+    except Unauthorized as error:  # one alert for the system, whichever of its parts is the first to need a person
+        async with capture.context.pool.acquire() as conn:
+            await pause(capture.context, conn, capture.system, str(error))
+        await capture.failed(error)
+        await asyncio.sleep(5.0)
     except Fatal as error:
         if capture.healthy:
             await alerts.raised(

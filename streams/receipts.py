@@ -223,9 +223,8 @@ async def pause(context: Context, conn: Connection, target: str, reason: str) ->
         "insert into hub.pause (target, reason) values ($1, $2) on conflict do nothing returning true", target, reason
     )
     if new:
-        await alerts.raised(
-            context, "target_paused", target, f"{reason}; renew its credentials, then `hub resume {target}`"
-        )
+        mend = "" if "`hub auth " in reason else f"; renew its credentials, then `hub resume {target}`"
+        await alerts.raised(context, "target_paused", target, reason + mend)
 
 
 async def resume(context: Context, conn: Connection, target: str) -> bool:

@@ -201,3 +201,13 @@ create table if not exists hub.activity (
     target text primary key,
     at timestamptz not null
 );
+
+-- Tokens of systems that the hub was authorized for, sealed. They alone cannot be rebuilt from the log: `hub auth` gives new
+-- ones. A token is replaced only by the next generation.
+create table if not exists hub.token (
+    system text primary key,
+    generation bigint not null,
+    sealed bytea not null,
+    expires_at timestamptz,
+    at timestamptz not null default now()
+);

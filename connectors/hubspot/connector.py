@@ -4,7 +4,7 @@ Facts about the vendor, with their sources, are in NOTES.md.
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,24 +16,55 @@ from connectors.hubspot.setup import judge, provision
 from connectors.hubspot.source import Source
 from connectors.hubspot.target import Target
 from connectors.hubspot.webhooks import Webhooks
-from connectors.kit.auth import Credentials, Refreshed, bearer
+from connectors.kit.auth import Credentials, bearer
 from connectors.kit.budget import Budget, shared
+from connectors.kit.client import Client
 from connectors.kit.connector import Checkpoint, Finding, Limits, Manifest, Page, Request, Setting, Stream
-from connectors.kit.http import Http, Refusal
+from connectors.kit.granted import Granted
+from connectors.kit.http import Http
+from connectors.kit.oauth import client
+from connectors.kit.tokens import MemoryTokens, TokenStore
 from hub.change import Change, Notice
-from hub.errors import AuthError, ConfigError, HubError, Problem
+from hub.errors import HubError, Unauthorized
 from hub.mapping import ObjectMap
 from hub.receipt import Receipt
 from hub.write import Write
+
+SCOPES = "oauth " + " ".join(
+    f"crm.{part}.{name}.{verb}"
+    for part in ("objects", "schemas")
+    for name in ("contacts", "companies", "deals")
+    for verb in ("read", "write")
+)
+AUTHORIZE = "https://app.hubspot.com/oauth/authorize"
+REDIRECT = "http://localhost:8765/callback"  # HubSpot takes no IP address
+
+
+def authorization(system: str, settings: Mapping[str, Any]) -> Client | None:
+    """The app as an OAuth client; None where a token is configured."""
+    if settings.get("access_token"):
+        return None
+    usual = Client(
+        system,
+        "authorization_code",
+        f"{str(settings['base_url']).rstrip('/')}/oauth/v3/token",
+        "",
+        authorize_url=str(settings["authorize_url"]),
+    )
+    return client(settings, usual, needs=("client_secret",))
+
 
 MANIFEST = Manifest(
     name="hubspot",
     title="HubSpot",
     settings=(
-        Setting("access_token", "token of a private app or service key", secret=True, required=False),
+        Setting("access_token", "token of a private app or service key", secret=True, unless="client_id"),
         Setting("client_secret", "secret of the app, which signs its webhooks", secret=True, required=False),
-        Setting("client_id", "OAuth: id of the app", required=False),
-        Setting("refresh_token", "OAuth: refresh token of the installation", secret=True, required=False),
+        Setting("client_id", "OAuth: id of the app; `hub auth` authorizes it", required=False),
+        Setting("refresh_token", "OAuth: refresh token of an installation made elsewhere", secret=True, required=False),
+        Setting("scopes", "OAuth: the scopes of the app, separated by spaces", required=False, default=SCOPES),
+        Setting("redirect_uri", "OAuth: registered with the app", required=False, default=REDIRECT),
+        Setting("authorize_url", "OAuth: where a person authorizes the app", required=False, default=AUTHORIZE),
         Setting("portal_id", "the account; webhooks and tokens of another one are refused", required=False),
         Setting("base_url", "where the API is", required=False, default="https://api.hubapi.com"),
         Setting("calls_per_10_seconds", "100 for Free and Starter accounts, 0 for no limit", False, False, 190),
@@ -44,6 +75,7 @@ MANIFEST = Manifest(
     ),
     objects=OBJECTS,
     auth="bearer",
+    oauth=authorization,
     webhooks="hubspot-v3",
     limits=Limits(batch=BATCH, calls=190, per_seconds=10.0, concurrency=8),
     dialect=DIALECT,
@@ -66,6 +98,7 @@ class HubSpot:
         self._mappings = mappings
         self._layouts = {object_: layout(mapping) for object_, mapping in mappings.items()}
         self._webhooks = Webhooks(system, self._secret, self._portal, self._layouts)
+        self.tokens: TokenStore = MemoryTokens()
         self._wires: Wires | None = None
 
     async def open(self) -> None:
@@ -84,7 +117,8 @@ class HubSpot:
             api = self._connected().api
             portal = str((await api.account()).get("portalId"))
         except HubError as error:
-            return [Finding(False, str(error), "check access_token and its scopes")]
+            mend = "" if isinstance(error, Unauthorized) else "check access_token and its scopes"
+            return [Finding(False, str(error), mend)]
         right = self._portal in ("", portal)
         account = Finding(right, f"HubSpot account {portal}", "" if right else f"portal_id says {self._portal}")
         told = "webhooks are verified" if self._secret else "no client_secret: changes are learned by polling alone"
@@ -120,7 +154,7 @@ class HubSpot:
     def _connected(self) -> "Wires":
         """The parts, made in the event loop that uses them."""
         if self._wires is None:
-            self._wires = _wires(self.system, self._settings, self._layouts)
+            self._wires = _wires(self.system, self._settings, self._layouts, self.tokens)
         return self._wires
 
 
@@ -135,13 +169,13 @@ class Wires:
     sources: Mapping[str, Source]
 
 
-def _wires(system: str, settings: Mapping[str, Any], layouts: Mapping[str, Layout]) -> Wires:
+def _wires(system: str, settings: Mapping[str, Any], layouts: Mapping[str, Layout], tokens: TokenStore) -> Wires:
     base_url = str(settings["base_url"])
     account = _account(settings)
     calls, limits = int(settings["calls_per_10_seconds"]), MANIFEST.limits
     budget = shared(account, calls, limits.per_seconds, limits.concurrency)
     searches = shared(f"{account}/search", int(settings["searches_per_second"]), 1.0, limits.concurrency)
-    http = Http(system, base_url, _credentials(system, settings, budget), budget, VENDOR)
+    http = Http(system, base_url, _credentials(system, settings, budget, tokens), budget, VENDOR)
     api = Api(http, searches)
     reader = Reader(system, api, layouts)
     lag, bin_every = float(settings["index_lag_seconds"]), float(settings["deletes_seconds"])
@@ -151,33 +185,11 @@ def _wires(system: str, settings: Mapping[str, Any], layouts: Mapping[str, Layou
 
 def _account(settings: Mapping[str, Any]) -> str:
     """A name of the account for its budget that gives no secret away."""
-    known = [str(settings.get(n) or "") for n in ("base_url", "portal_id", "access_token", "refresh_token")]
+    known = [str(settings.get(n) or "") for n in ("base_url", "portal_id", "access_token", "client_id")]
     return "hubspot/" + hashlib.blake2b("\0".join(known).encode(), digest_size=8).hexdigest()
 
 
-def _credentials(system: str, settings: Mapping[str, Any], budget: Budget) -> Credentials:
-    if token := settings.get("access_token"):
-        return bearer(str(token))
-    form = {name: str(settings.get(name) or "") for name in ("client_id", "client_secret", "refresh_token")}
-    if not all(form.values()):
-        problem = Problem(system, "no credentials", "set access_token, or client_id, client_secret and refresh_token")
-        raise ConfigError([problem])
-    return Refreshed(_refresher(system, str(settings["base_url"]), form, budget), *form.values())
-
-
-def _refresher(
-    system: str, base_url: str, form: Mapping[str, str], budget: Budget
-) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """Exchanges the refresh token; HubSpot does not rotate it."""
-
-    async def fetch() -> dict[str, Any]:
-        http = Http(system, base_url, None, budget, VENDOR)
-        try:
-            answer = await http.call("POST", "/oauth/v3/token", data={"grant_type": "refresh_token", **form})
-        except Refusal as refusal:
-            raise AuthError(f"{system} refused the refresh token ({refusal.answer.status})") from None
-        finally:
-            await http.aclose()
-        return dict(answer.json() or {})
-
-    return fetch
+def _credentials(system: str, settings: Mapping[str, Any], budget: Budget, tokens: TokenStore) -> Credentials:
+    if (app := authorization(system, settings)) is None:
+        return bearer(str(settings["access_token"]))
+    return Granted(app, tokens, budget)

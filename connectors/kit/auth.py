@@ -1,17 +1,10 @@
 """Credentials of a vendor's API: what goes into the Authorization header, and what to do when it is refused.
 
-Secrets are held here and nowhere else: `secrets` lets messages be cleaned of them, and no repr shows them.
+`secrets` lets messages be cleaned of them, and no repr shows them. Those of OAuth 2 are in connectors.kit.granted.
 """
 
-import asyncio
 import base64
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
-
-from hub.errors import AuthError
-
-EARLY_SECONDS = 60.0
+from typing import Protocol
 
 
 class Credentials(Protocol):
@@ -25,6 +18,13 @@ class Credentials(Protocol):
 
     def secrets(self) -> tuple[str, ...]:
         """Texts that must never appear in a message."""
+
+    @property
+    def place(self) -> str:
+        """Where this account's API is, if the authorization told ("" if not); known once `header` was asked."""
+
+    async def aclose(self) -> None:
+        """Wait for what is under way; a rotated token that is not stored would be lost."""
 
 
 class Fixed:
@@ -46,6 +46,14 @@ class Fixed:
         """Texts that must never appear in a message."""
         return self._secrets
 
+    @property
+    def place(self) -> str:
+        """Not known: the configuration says it."""
+        return ""
+
+    async def aclose(self) -> None:
+        """Nothing is ever under way."""
+
 
 def bearer(token: str) -> Fixed:
     """A bearer token that does not expire."""
@@ -56,43 +64,3 @@ def basic(user: str, password: str) -> Fixed:
     """HTTP basic authentication."""
     pair = base64.b64encode(f"{user}:{password}".encode()).decode()
     return Fixed(f"Basic {pair}", pair, password)
-
-
-class Refreshed:
-    """OAuth 2 access tokens, renewed before they expire and once after a refusal, by one call however many wait.
-
-    `fetch` exchanges the refresh token and answers the token endpoint's JSON (access_token, expires_in in seconds,
-    and refresh_token where the vendor rotates it, which `fetch` then keeps). It raises AuthError when refused.
-    """
-
-    def __init__(self, fetch: Callable[[], Awaitable[dict[str, Any]]], *secrets: str) -> None:
-        self._fetch = fetch
-        self._secrets = secrets
-        self._token = ""
-        self._expires = 0.0
-        self._lock = asyncio.Lock()
-
-    async def header(self) -> str:
-        """The value of the Authorization header, with a token that is valid for a while."""
-        async with self._lock:
-            if not self._token or time.monotonic() > self._expires - EARLY_SECONDS:
-                await self._refresh()
-            return f"Bearer {self._token}"
-
-    async def renew(self, refused: str) -> bool:
-        """Fetch a new token, unless somebody already did since `refused` was sent."""
-        async with self._lock:
-            if refused == f"Bearer {self._token}":
-                await self._refresh()
-            return True
-
-    def secrets(self) -> tuple[str, ...]:
-        """Texts that must never appear in a message."""
-        return (*self._secrets, *([self._token] if self._token else []))
-
-    async def _refresh(self) -> None:
-        answer = await self._fetch()
-        if not isinstance(token := answer.get("access_token"), str) or not token:
-            raise AuthError("the token endpoint answered without an access token")
-        self._token = token
-        self._expires = time.monotonic() + float(answer.get("expires_in") or 1800)

@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from connectors.kit.client import Client
+from connectors.kit.tokens import TokenStore
 from hub.change import Change, Notice
 from hub.mapping import Codec, FieldMap, ObjectMap
 from hub.receipt import Receipt
@@ -28,13 +30,17 @@ class ObjectSpec:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One configuration key of a system. A secret is given by reference only (`${ENV}` or `file:`)."""
+    """One configuration key of a system. A secret is given by reference only (`${ENV}` or `file:`).
+
+    `unless` names another setting in whose presence a required one may be left out.
+    """
 
     name: str
     what: str
     secret: bool = False
     required: bool = True
     default: Any = None
+    unless: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A system as data: everything that is not odd enough to need a function."""
+    """A system as data: everything that is not odd enough to need a function.
+
+    `oauth` makes an OAuth client of a system's name and resolved settings, or None where they hold other credentials.
+    Such a connector is `Authorized`.
+    """
 
     name: str
     title: str
@@ -61,6 +71,7 @@ class Manifest:
     dialect: Mapping[str, Callable[[Value], Any]] = field(default_factory=dict)
     codecs: Mapping[str, Codec] = field(default_factory=dict)
     api_version: str = ""
+    oauth: Callable[[str, Mapping[str, Any]], Client | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +148,13 @@ class Connector(Protocol):
 
     async def deliver(self, writes: Sequence[Write]) -> list[Receipt]:
         """Try writes of one object; one receipt each, in their order. Raises only what concerns all of them."""
+
+
+@runtime_checkable
+class Authorized(Protocol):
+    """A connector that may be given its access by OAuth: it finds its token in `tokens`, set before its first call."""
+
+    tokens: TokenStore
 
 
 Factory = Callable[[str, Mapping[str, Any], Mapping[str, ObjectMap]], Connector]

@@ -104,7 +104,9 @@ class Http:
         )
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, after what the credentials have under way."""
+        if self.credentials:
+            await self.credentials.aclose()
         await self._client.aclose()
 
     async def read(self, method: str, route: str, path: Mapping[str, str] | None = None, **content: Any) -> Answer:
@@ -130,6 +132,8 @@ class Http:
         """
         url = route.format_map({name: quote(str(value), safe="") for name, value in (path or {}).items()})
         given = await self.credentials.header() if self.credentials else ""
+        if self.credentials and (place := self.credentials.place):
+            url = place + url
         answer = await self._observed(method, route, url, given, also, content)
         if answer.status == 401 and self.credentials and await self.credentials.renew(given):
             given = await self.credentials.header()

@@ -22,10 +22,13 @@ from connectors.kit.connector import (
     Setting,
     Stream,
 )
+from connectors.kit.granted import Granted
 from connectors.kit.http import Http
-from connectors.mailchimp import scan, webhooks
+from connectors.kit.tokens import MemoryTokens, TokenStore
+from connectors.mailchimp import login, scan, webhooks
 from connectors.mailchimp.activity import Activity
 from connectors.mailchimp.audience import VENDOR, Audience
+from connectors.mailchimp.login import LOGIN, REDIRECT
 from connectors.mailchimp.members import CONSENT
 from connectors.mailchimp.provision import Provision, hook_url
 from connectors.mailchimp.target import Target
@@ -39,11 +42,16 @@ MANIFEST = Manifest(
     name="mailchimp",
     title="Mailchimp Marketing",
     auth="basic",
+    oauth=login.authorization,
     webhooks="url-secret",
     api_version="3.0",
     settings=(
-        Setting("api_key", "API key of the account", secret=True),
+        Setting("api_key", "API key of the account", secret=True, unless="client_id"),
         Setting("list_id", "id of the audience"),
+        Setting("client_id", "OAuth: id of the app; `hub auth` authorizes it", required=False),
+        Setting("client_secret", "OAuth: secret of the app", secret=True, required=False),
+        Setting("redirect_uri", "OAuth: registered with the app", required=False, default=REDIRECT),
+        Setting("login_url", "OAuth: where the app is authorized", required=False, default=LOGIN),
         Setting("server", "data centre, as in the key's ending (us19)", required=False),
         Setting("base_url", "the API's address, where it is not the vendor's own", required=False),
         Setting("webhook_url", "public address of the hub's webhook, to be registered there", required=False),
@@ -117,16 +125,18 @@ class Mailchimp:
         self._settings: dict[str, Any] = {**defaults, **given}
         self._name = name
         self._mappings = mappings
+        self.tokens: TokenStore = MemoryTokens()
         self._base_url = _base_url(name, self._settings)
 
     @cached_property
     def _parts(self) -> _Parts:
         """Made at the first call, inside the event loop whose budget it shares."""
         given = self._settings
-        key = str(given["api_key"])
-        account = f"mailchimp:{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+        account = f"mailchimp:{hashlib.blake2b(_whose(self._name, given).encode(), digest_size=8).hexdigest()}"
         budget = shared(account, concurrency=MANIFEST.limits.concurrency)
-        http = Http(self._name, self._base_url, basic("hub", key), budget, VENDOR, TIMEOUT_SECONDS)
+        app = login.authorization(self._name, given)
+        key = Granted(app, self.tokens, budget) if app else basic("hub", str(given["api_key"]))
+        http = Http(self._name, self._base_url, key, budget, VENDOR, TIMEOUT_SECONDS)
         audience = Audience(self._name, http, str(given["list_id"]))
         hook = hook_url(given["webhook_url"] or "", given["webhook_secret"] or "")
         return _Parts(
@@ -178,10 +188,18 @@ class Mailchimp:
         return await self._parts.target.deliver(writes)
 
 
+def _whose(name: str, settings: Mapping[str, Any]) -> str:
+    """What tells one account from another."""
+    return str(settings["api_key"] or f"{name}/{settings['client_id']}")
+
+
 def _base_url(name: str, settings: Mapping[str, Any]) -> str:
-    """The API's address. The data centre is the ending of the key, unless `server` names it."""
+    """The API's address. The data centre is the ending of the key, unless `server` names it; of an OAuth token the
+    authorization told it."""
     if settings["base_url"]:
         return str(settings["base_url"]).rstrip("/").removesuffix("/3.0") + "/3.0"
+    if not (settings["api_key"] or settings["server"]):
+        return login.UNKNOWN
     server = settings["server"] or str(settings["api_key"]).rpartition("-")[2]
     if not str(server).isalnum() or server == settings["api_key"]:
         problem = "the data centre is not known: the key has no ending like -us19"

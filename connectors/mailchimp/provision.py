@@ -11,7 +11,7 @@ from connectors.kit.connector import Finding
 from connectors.kit.http import Refusal
 from connectors.mailchimp.audience import Audience
 from connectors.mailchimp.members import OWN
-from hub.errors import HubError, Retry
+from hub.errors import HubError, Retry, Unauthorized
 from hub.mapping import ObjectMap, writable
 
 LIST = "/lists/{list}"
@@ -63,12 +63,13 @@ class Provision:
         findings: list[Finding] = []
         try:
             await self._audience.http.read("GET", "/ping")
-            findings.append(Finding(True, "the API key is accepted"))
+            findings.append(Finding(True, "the credentials are accepted"))
             findings.append(await self._list())
             findings += unknown(merge_tags(self._mapping), await self._tags())
             findings += [await self._hooked()] if self._hook else []
         except HubError as error:
-            findings.append(Finding(False, str(error), "see api_key, server and list_id"))
+            mend = "" if isinstance(error, Unauthorized) else "see api_key, server and list_id"
+            findings.append(Finding(False, str(error), mend))
         return findings
 
     async def _list(self) -> Finding:

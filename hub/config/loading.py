@@ -51,6 +51,7 @@ class Config:
     """A valid configuration.
 
     log, state   "embedded" or a URL, with references resolved: print them only through `hidden` of hub.config.secrets
+    token_key    references of the keys that seal stored tokens, newest first; see `token_keys`
     version      identifies everything that influences the fold: entities, rules and mappings
     warnings     what works, but is probably not meant
     """
@@ -62,6 +63,7 @@ class Config:
     manifests: Manifests = field(repr=False)
     log: str = field(default="embedded", repr=False)
     state: str = field(default="embedded", repr=False)
+    token_key: tuple[str, ...] = ()
     phone_region: str = "US"
     warnings: tuple[Problem, ...] = ()
     source: Source = field(default_factory=lambda: Source("hub.yaml"), repr=False)
@@ -82,6 +84,15 @@ class Config:
         if problems:
             raise ConfigError(problems)
         return settings
+
+    def token_keys(self, env: Mapping[str, str] = os.environ) -> list[str]:
+        """The keys that seal stored tokens, resolved: the configured ones, else HUB_TOKEN_KEY's; empty where there is
+        none. Raises ConfigError naming what is not set."""
+        given = self.token_key or (("${HUB_TOKEN_KEY}",) if env.get("HUB_TOKEN_KEY") else ())
+        try:
+            return [str(resolve(reference, env, self.path.parent)) for reference in given]
+        except UnresolvedError as error:
+            raise ConfigError([_unresolved(self.source, ("token_key",), str(error))]) from None
 
     def unresolved(self, env: Mapping[str, str] = os.environ) -> list[Problem]:
         """Every reference, in any system, to a variable that is not set or a file that cannot be read."""
@@ -117,6 +128,9 @@ def loads(
     if root.phone_region not in phonenumbers.SUPPORTED_REGIONS:
         what = f"{shown(root.phone_region)} is not a region"
         source.problem(("phone_region",), what, "two capital letters of ISO 3166, as US, GB or DE")
+    if not all(referenced(key) for key in root.token_key):
+        mend = "token_key: ${HUB_TOKEN_KEY}, or file:/path/of/a/file"
+        source.problem(("token_key",), "token_key is a secret and must not be written here", mend)
     found = _drafts(source, root, manifests)
     with _importable(path.parent):
         entities = _entities(source, root, found)
@@ -131,6 +145,7 @@ def loads(
         manifests=manifests,
         log=log,
         state=state,
+        token_key=tuple(root.token_key),
         phone_region=root.phone_region,
         warnings=tuple(source.warnings),
         source=source,

@@ -140,6 +140,9 @@ class Root(Strict):
     version: int = Field(description="The version of this format: 1.", ge=1, le=1)
     log: str = Field("embedded", description="Where events are kept: embedded, postgresql://... or kafka://host:port.")
     state: str = Field("embedded", description="Where the hub keeps its state: embedded or postgresql://...")
+    token_key: Annotated[list[Text], BeforeValidator(_natives)] = Field(
+        [], description="Key that seals stored OAuth tokens, by reference; newest first, while it is being changed."
+    )
     phone_region: str = Field("US", description="How to read phone numbers that have no country code (ISO 3166).")
     systems: dict[Name, System] = Field(description="The systems; where no rule is given, the first is believed.")
     entities: dict[Name, Annotated[Entity, BeforeValidator(_entity)]] = Field({}, description="Rules and own entities.")

@@ -8,6 +8,7 @@ from hub.config.entities import KINDS, canonical
 from hub.config.manifest import ManifestLike, Manifests, ObjectLike, SettingLike
 from hub.config.models import SIMPLE_RULES, Root
 from hub.config.secrets import REFERENCE
+from hub.config.settings import needed
 
 Json = dict[str, Any]
 
@@ -22,6 +23,9 @@ def json_schema(manifests: Manifests) -> Json:
     _short_forms(definitions)
     _names(definitions)
     _systems(definitions["System"], manifests)
+    reference = {"type": "string", "pattern": REFERENCE_ONLY}
+    described = {"description": schema["properties"]["token_key"]["description"]}
+    schema["properties"]["token_key"] = described | {"anyOf": [reference, {"type": "array", "items": reference}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hub.yaml"} | schema
 
 
@@ -85,9 +89,11 @@ def _names(definitions: Json) -> None:
 def _connector(manifest: ManifestLike, patterns: Json) -> Json:
     """What holds for systems of one connector: its settings and its objects."""
     settings = {setting.name: _setting(setting) for setting in manifest.settings}
-    required = [s.name for s in manifest.settings if s.required and s.default is None]
+    must = [s for s in manifest.settings if needed(s)]
     objects = _objects(manifest.objects, next(iter(patterns)))
-    then: Json = {"properties": settings | {"objects": objects}, "required": required}
+    then: Json = {"properties": settings | {"objects": objects}, "required": [s.name for s in must if not s.unless]}
+    either = [{"anyOf": [{"required": [s.name]}, {"required": [s.unless]}]} for s in must if s.unless]
+    then |= {"allOf": either} if either else {}
     return {"if": {"properties": {"connector": {"const": manifest.name}}, "required": ["connector"]}, "then": then}
 
 

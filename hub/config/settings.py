@@ -25,9 +25,15 @@ def check_settings(source: Source, name: str, settings: Mapping[str, Any], manif
             expected = TYPES[type(known[key].default)]
             source.problem((*at, key), f"{key} must be {expected}", f"default: {known[key].default}")
     for key, setting in known.items():
-        if setting.required and setting.default is None and key not in settings:
+        if needed(setting) and key not in settings and setting.unless not in settings:
             mend = f"{key}: {variable(name, key) if setting.secret else '...'}  # {setting.what}"
+            mend += f"; or {setting.unless}" if setting.unless else ""
             source.problem(at, f"{key} is missing", mend, key=True)
+
+
+def needed(setting: SettingLike) -> bool:
+    """Whether a system must have this setting, or the one it may be left out for."""
+    return setting.required and setting.default is None
 
 
 def resolved(

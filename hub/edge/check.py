@@ -13,7 +13,8 @@ used as configured, 2 the configuration is wrong and nothing was connected to. W
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from connectors.kit.connector import Factory, Finding, Manifest
+from connectors.kit.connector import Authorized, Factory, Finding, Manifest
+from connectors.kit.tokens import TokenStore
 from hub.config import Config, SystemConfig, load
 from hub.config.secrets import hidden
 from hub.entity import Entity
 from hub.errors import ConfigError, HubError, Problem
 from hub.mapping import ObjectMap, writable
+from streams.faults import INFRASTRUCTURE
 
 Connectors = Mapping[str, tuple[Manifest, Factory]]
+Tokens = Callable[[Config], AbstractAsyncContextManager[TokenStore | None]]
 
 SECONDS = 60.0
+UNREADABLE: tuple[type[BaseException], ...] = (*INFRASTRUCTURE, RuntimeError, ValueError, asyncpg.PostgresError)
 SOUND, UNUSABLE, WRONG = 0, 1, 2
 
 
@@ -84,9 +89,15 @@ class Checked:
 
 
 async def check(
-    path: Path | str, connectors: Connectors, *, offline: bool = False, env: Mapping[str, str] = os.environ
+    path: Path | str,
+    connectors: Connectors,
+    *,
+    offline: bool = False,
+    env: Mapping[str, str] = os.environ,
+    tokens: Tokens = lambda config: nullcontext(),
 ) -> Checked:
-    """Check a configuration, and unless `offline` every system in it. Never raises for what it reports."""
+    """Check a configuration, and unless `offline` every system in it, with what `tokens` opens. Never raises for what it
+    reports."""
     path = Path(path)
     try:
         config = load(path, {name: manifest for name, (manifest, _) in connectors.items()}, env)
@@ -95,8 +106,12 @@ async def check(
     warnings = (*config.warnings, *_doubts(config))
     if offline:
         return Checked(path, config, warnings=(*warnings, *config.unresolved(env)))
-    found = await asyncio.gather(*(_reach(config, system, connectors, env) for system in config.systems.values()))
-    places = [finding for finding in await asyncio.gather(_state(config.state), _log(config.log)) if finding]
+    async with AsyncExitStack() as stack:
+        store, trouble = await _opened(tokens(config), stack)
+        reached = (_reach(config, system, connectors, env, store) for system in config.systems.values())
+        found = await asyncio.gather(*reached)
+    told = [trouble, *await asyncio.gather(_state(config.state), _log(config.log))]
+    places = [finding for finding in told if finding]
     return Checked(path, config, (), warnings, dict(zip(config.systems, found, strict=True)), places)
 
 
@@ -165,8 +180,21 @@ def _rules(entity: Entity) -> dict[str, str]:
     return {name: str(field.rule) for name, field in entity.fields.items()}
 
 
+async def _opened(
+    opening: AbstractAsyncContextManager[TokenStore | None], stack: AsyncExitStack
+) -> tuple[TokenStore | None, Finding | None]:
+    """The store of tokens, or what is wrong with it."""
+    try:
+        return await stack.enter_async_context(opening), None
+    except ConfigError as error:
+        return None, Finding(False, "; ".join(map(str, error.problems)))
+    except UNREADABLE as error:
+        what = f"stored tokens cannot be read: {type(error).__name__}"
+        return None, Finding(False, what, "look at state and token_key")
+
+
 async def _reach(
-    config: Config, system: SystemConfig, connectors: Connectors, env: Mapping[str, str]
+    config: Config, system: SystemConfig, connectors: Connectors, env: Mapping[str, str], store: TokenStore | None
 ) -> Sequence[Finding]:
     """The least that proves a system usable. A connector's own check does not raise; what does is a finding as well."""
     try:
@@ -175,6 +203,8 @@ async def _reach(
         return [Finding(False, f"{problem.where}: {problem.what}", problem.suggestion) for problem in error.problems]
     try:
         connector = connectors[system.connector][1](system.name, settings, system.objects)
+        if store is not None and isinstance(connector, Authorized):
+            connector.tokens = store
         try:
             async with asyncio.timeout(SECONDS):
                 return await connector.check()

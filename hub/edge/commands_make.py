@@ -8,7 +8,7 @@ import typer
 from connectors.registry import CONNECTORS
 from hub.config.schema import json_schema
 from hub.edge import check as checking
-from hub.edge.cli import DEFAULT_CONFIG, AsJson, ConfigPath, Exit, app, go, quiet_logs
+from hub.edge.cli import DEFAULT_CONFIG, DEFAULT_DATA, AsJson, ConfigPath, DataDir, Exit, app, go, quiet_logs
 from hub.edge.commands_ask import print_outcomes, print_why
 from hub.edge.commands_run import progress, show_left
 from hub.edge.demo import run as demonstration
@@ -16,7 +16,7 @@ from hub.edge.demo.run import Options, Report, Stage
 from hub.edge.initial import init as initial
 from hub.edge.output import as_json, err, out, table
 from hub.edge.running import until_told
-from hub.edge.wiring import MANIFESTS, Hub
+from hub.edge.wiring import MANIFESTS, Hub, stored_tokens
 
 
 @app.command("init")
@@ -42,11 +42,12 @@ def init_(
 def check(
     config: ConfigPath = DEFAULT_CONFIG,
     offline: Annotated[bool, typer.Option("--offline", help="Only read the file; connect to nothing.")] = False,
+    data_dir: DataDir = DEFAULT_DATA,
     json: AsJson = False,
 ) -> None:
     """Check a configuration, connect to every system with the least call that proves the credentials, and say what each
     system owns. Exit 1 when a system cannot be used, 2 when the configuration is wrong."""
-    checked = go(checking.check(config, CONNECTORS, offline=offline))
+    checked = go(checking.check(config, CONNECTORS, offline=offline, tokens=lambda read: stored_tokens(read, data_dir)))
     as_json(checked.to_json()) if json else checking.show(checked, out)
     raise Exit(checked.exit_code)
 

@@ -11,9 +11,10 @@ import asyncpg
 import stamina
 
 from connectors.kit.connector import Connector
+from connectors.kit.tokens import TokenStore
 from connectors.registry import CONNECTORS
 from hub.config import Config, load
-from hub.edge import embedded
+from hub.edge import embedded, tokens
 from streams import plan, project, refetch, services
 from streams.app import StageApp, Workers, stage_app
 from streams.capture import Capture
@@ -81,6 +82,8 @@ async def _open(config: Config, data_dir: Path, connect: bool, env: Mapping[str,
     connectors = _connectors(config, env) if connect else {}
     for connector in connectors.values():
         stack.push_async_callback(connector.close)
+    if connect:
+        tokens.give(connectors, tokens.store(config, pool, data_dir, env))
     return Hub(config, Context(config.model, pool, log, await Codec.prepare(registry), connectors), state_url, log_url)
 
 
@@ -110,6 +113,21 @@ async def _state(config: Config, data_dir: Path, stack: AsyncExitStack) -> str:
     server = await embedded.start_async(data_dir)
     stack.callback(server.leave)
     return await server.create("hub")
+
+
+@asynccontextmanager
+async def stored_tokens(
+    config: Config, data_dir: Path = embedded.DEFAULT_DATA_DIR, env: Mapping[str, str] = os.environ
+) -> AsyncIterator[TokenStore | None]:
+    """The store of tokens alone, with the state it is in; None where no system is authorized by OAuth."""
+    if not tokens.clients(config, env):
+        yield None
+        return
+    async with AsyncExitStack() as stack:
+        pool = await asyncpg.create_pool(await _state(config, data_dir, stack), min_size=1, command_timeout=120)
+        stack.push_async_callback(pool.close)
+        await _prepare_state(pool)
+        yield tokens.store(config, pool, data_dir, env)
 
 
 async def _prepare_state(pool: asyncpg.Pool) -> None:

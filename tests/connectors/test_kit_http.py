@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from connectors.kit import http as kit
-from connectors.kit.auth import Credentials, Refreshed, basic, bearer
+from connectors.kit.auth import Credentials, basic, bearer
 from connectors.kit.budget import Budget
 from connectors.kit.http import Answer, Http, Refusal, Vendor, retry_after
 from connectors.kit.sandbox import serve
@@ -212,45 +212,7 @@ async def test_a_vendor_may_say_too_fast_in_its_own_way_and_count_in_its_headers
         assert http.budget._until_free(asyncio.get_running_loop().time()) > 0
 
 
-async def test_a_refused_token_is_renewed_once_for_all_who_wait() -> None:
-    fetched: list[str] = []
-
-    async def fetch() -> dict[str, Any]:
-        await asyncio.sleep(0.05)
-        fetched.append(f"token-{len(fetched)}")
-        return {"access_token": fetched[-1], "expires_in": 1800}
-
-    async def guarded(request: Request) -> Response:
-        fine = request.headers["authorization"] == "Bearer token-1"
-        return ok() if fine else bad(401, {"message": request.headers["authorization"]})
-
-    async with serve(Starlette(routes=[Route("/things", guarded)])) as running:
-        http = Http("vendor", running.url, Refreshed(fetch, SECRET), Budget(concurrency=20))
-        answers = await asyncio.gather(*[http.call("GET", "/things") for _ in range(10)])
-        assert {a.status for a in answers} == {200}
-        assert fetched == ["token-0", "token-1"]
-        await http.aclose()
-
-
-async def test_a_token_that_stays_refused_is_an_auth_error_after_one_renewal() -> None:
-    fetched: list[int] = []
-
-    async def fetch() -> dict[str, Any]:
-        fetched.append(1)
-        return {"access_token": f"t{len(fetched)}", "expires_in": 1800}
-
-    async with served(bad(401), credentials=Refreshed(fetch)) as (http, server):
-        with pytest.raises(AuthError):
-            await http.call("GET", "/things")
-        assert (len(fetched), len(server.seen)) == (2, 2)
-
-
-async def test_an_expiring_token_is_renewed_before_it_is_refused() -> None:
-    async def fetch() -> dict[str, Any]:
-        return {"access_token": "new", "expires_in": 30}
-
-    credentials = Refreshed(fetch)
-    assert await credentials.header() == await credentials.header() == "Bearer new"
+async def test_basic_credentials() -> None:
     async with served(ok(), credentials=basic("any", "key")) as (http, server):
         await http.call("GET", "/things")
         assert server.seen[0].headers["authorization"] == "Basic YW55OmtleQ=="

@@ -75,7 +75,7 @@ async def test_a_webhook_that_cannot_be_reached_is_a_finding_and_no_error(rig: R
 async def test_a_check_of_a_good_connection(rig: Rig) -> None:
     await rig.seed({"email_address": "a@example.com", "status": "subscribed"})
     assert [(f.ok, f.what) for f in await rig.connector.check()] == [
-        (True, "the API key is accepted"),
+        (True, "the credentials are accepted"),
         (True, "audience 'Customers': 1 subscribed members"),
     ]
 

@@ -196,7 +196,7 @@ def test_oauth_hands_out_tokens_that_expire(box: Box) -> None:
     about = box.http.get(f"/oauth/v1/access-tokens/{made['access_token']}").json()
     assert (about["hub_id"], about["app_id"], about["token_type"]) == (options.portal_id, options.app_id, "access")
     box.control("clock", {"advance_seconds": 1801})
-    expired = box.http.get(CONTACTS, headers=bearer(made["access_token"]))
+    expired = box.http.get(CONTACTS, headers=bearer(refreshed["access_token"]))
     assert (expired.status_code, expired.json()["category"]) == (401, "EXPIRED_AUTHENTICATION")
     assert box.http.get(CONTACTS).status_code == 200
     wrong = {

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
-import secrets
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from connectors.hubspot.sandbox.errors import (
     unauthenticated,
 )
 from connectors.hubspot.sandbox.values import iso
+from connectors.kit.sandbox.authority import Access as Given
+from connectors.kit.sandbox.authority import Authority, OAuthError
 
-TOKEN_SECONDS = 1_800
+TOKEN_SECONDS = 1_800  # of a token that is shown as one that does not end
 WINDOW_MS, SECOND_MS, DAY_MS = 10_000, 1_000, 86_400_000
 
 
@@ -46,20 +47,30 @@ class Access:
     """The tokens of one account and what they may do."""
 
     def __init__(self, client_id: str, client_secret: str, now: Callable[[], int]) -> None:
-        self.client_id, self.client_secret, self._now = client_id, client_secret, now
+        self._now = now
         self.tokens: dict[str, Token] = {}
-        self.refresh_tokens: dict[str, frozenset[str] | None] = {}
-        self.codes: set[str] = set()
+        self.authority = Authority(lambda: now() / 1000, self._issued)
+        self.register(client_id, client_secret)
         self.limits = Limits()
         self._calls: deque[int] = deque()
         self._searches: deque[int] = deque()
         self._daily: deque[int] = deque()
 
+    def register(self, client_id: str, client_secret: str) -> None:
+        """The app's own id and secret; redirects, consent and rotation stay as they are."""
+        app = self.authority.registration
+        app.client_id, app.client_secret = client_id, client_secret
+
+    def _issued(self, token: str, given: Given) -> None:
+        scopes = frozenset(given.line.scope.split()) or None
+        self.tokens[token] = Token(scopes, None if given.ends is None else math.ceil(given.ends * 1000), private=False)
+
     def authenticate(self, authorization: str | None) -> Token:
         """The grant of a bearer token; ApiError 401 if it is unknown or over."""
         scheme, _, given = (authorization or "").partition(" ")
         token = self.tokens.get(given.strip()) if scheme.lower() == "bearer" else None
-        if token is None:
+        line = self.authority.access_tokens.get(given.strip())
+        if token is None or (line is not None and line.line.revoked):
             raise unauthenticated()
         if token.expires is not None and token.expires <= self._now():
             raise token_expired((self._now() - token.expires) // 1000, iso(token.expires))
@@ -101,39 +112,13 @@ class Access:
         return shown
 
     def grant(self, form: Mapping[str, str]) -> dict[str, Any]:
-        """Answer a token request of either grant type; ApiError 400 with OAuth's own error fields."""
-        if not _same(form.get("client_id"), self.client_id):
-            raise _oauth_error("invalid_client", "BAD_CLIENT_ID", "missing or invalid client id")
-        if not _same(form.get("client_secret"), self.client_secret):
-            raise _oauth_error("invalid_client", "BAD_CLIENT_SECRET", "missing or invalid client secret")
-        match form.get("grant_type"):
-            case "refresh_token":
-                refresh_token = form.get("refresh_token", "")
-                if refresh_token not in self.refresh_tokens:
-                    text = "refresh token is invalid, expired or revoked"
-                    raise _oauth_error("invalid_grant", "BAD_REFRESH_TOKEN", text)
-            case "authorization_code":
-                if form.get("code") not in self.codes:
-                    raise _oauth_error("invalid_grant", "BAD_AUTH_CODE", "missing or unknown auth code")
-                self.codes.discard(form["code"])
-                refresh_token = f"na1-{secrets.token_hex(16)}"
-                self.refresh_tokens[refresh_token] = None
-            case _:
-                raise _oauth_error("unsupported_grant_type", "BAD_GRANT_TYPE", "missing or unknown grant type")
-        return self._issue(refresh_token)
-
-    def _issue(self, refresh_token: str) -> dict[str, Any]:
-        access_token = secrets.token_urlsafe(48)
-        scopes = self.refresh_tokens[refresh_token]
-        self.tokens[access_token] = Token(scopes, self._now() + TOKEN_SECONDS * 1000, private=False)
-        return {
-            "token_type": "bearer",
-            "refresh_token": refresh_token,
-            "access_token": access_token,
-            "expires_in": TOKEN_SECONDS,
-            "scopes": sorted(scopes or ()),
-            "token_use": "access_token",
-        }
+        """Answer a token request; ApiError 400 with OAuth's own error fields and HubSpot's."""
+        try:
+            answer = self.authority.token(form)
+        except OAuthError as error:
+            raise _worded(error) from error
+        scopes = self.tokens[answer["access_token"]].scopes
+        return answer | {"scopes": sorted(scopes or ()), "token_use": "access_token"}
 
     def expires_in(self, token: Token) -> int:
         """Seconds until a token is over, 0 when it is."""
@@ -153,10 +138,13 @@ def _room(calls: deque[int], since: int, limit: int) -> bool:
     return len(calls) < limit
 
 
-def _same(given: str | None, expected: str) -> bool:
-    return hmac.compare_digest((given or "").encode(), expected.encode())
+_STATUS = {
+    "client_id": "BAD_CLIENT_ID", "client_secret": "BAD_CLIENT_SECRET", "refresh_token": "BAD_REFRESH_TOKEN",
+    "code": "BAD_AUTH_CODE", "grant_type": "BAD_GRANT_TYPE", "redirect_uri": "BAD_REDIRECT_URI",
+}  # fmt: skip
 
 
-def _oauth_error(code: str, status: str, text: str) -> ApiError:
-    extra = {"error": code, "error_description": text, "status": status}
-    return ApiError(400, text, status, extra=extra)
+def _worded(error: OAuthError) -> ApiError:
+    status = _STATUS.get(error.what, "BAD_AUTH_CODE")
+    extra = {"error": error.code, "error_description": error.text, "status": status}
+    return ApiError(400, error.text, status, extra=extra)

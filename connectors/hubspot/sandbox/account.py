@@ -76,7 +76,7 @@ class Account:
     def configure(self, options: Options) -> None:
         """Take other options, before records are put in."""
         self.options = options
-        self.access.client_id, self.access.client_secret = options.client_id, options.client_secret
+        self.access.register(options.client_id, options.client_secret)
         self.access.tokens[options.token] = Token()
         for kind in set(self.kinds.values()):
             self.records.table(kind).index.lag_ms = round(options.index_lag_seconds * 1000)
@@ -128,6 +128,7 @@ def open_account(options: Options) -> Account:
     owners = {owner["id"]: owner for owner in (_owner("101", "Ada", options), _owner("102", "Grace", options))}
     rules = Rules(options.portal_id, definitions, stages, owners)
     access = Access(options.client_id, options.client_secret, now)
+    access.authority.registration.redirect_uris = ["http://localhost:0/callback"]  # IP addresses are not supported
 
     def app() -> tuple[int, int, str]:
         return account.options.portal_id, account.options.app_id, account.options.client_secret

@@ -6,8 +6,8 @@
   `associations` (`[{"from": ["deals", "1"], "to": ["contacts", "101"], "typeId": 3}]`), `properties` and `pipelines` as
   their APIs take them, by type and for deals, `customObjects` (`[{"name", "objectTypeId"}]`), `owners`
   (`[{"id", "email", "firstName", "lastName"}]`), `token` and `tokens` (`{token: {"scopes", "expiresAt"}}`),
-  `refreshTokens`, `limits` (`{"perTenSeconds", "searchPerSecond", "daily"}`), `subscriptions` and `app`, which is any of
-  Options (`clientSecret`, `indexLagSeconds`, ...).
+  `refreshTokens`, `oauth` (any of the kit's Registration, or `revoke`), `limits` (`{"perTenSeconds", "searchPerSecond",
+  "daily"}`), `subscriptions` and `app`, which is any of Options (`clientSecret`, `indexLagSeconds`, ...).
 - POST `/_sandbox/edit`: `{"object", "id", "properties"}` (also `hs_email_optout`, which only a contact can change), or
   with `"action"`: `create`, `archive`, `erase`, `merge` (`into`), `associate` and `dissociate` (`to`: `[type, id]`).
 
@@ -24,6 +24,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from connectors.hubspot.sandbox import (
     apps,
@@ -38,7 +39,9 @@ from connectors.hubspot.sandbox.errors import ApiError, rate_limited, token_expi
 from connectors.hubspot.sandbox.http import Router, refuse
 from connectors.hubspot.sandbox.values import iso
 from connectors.kit.sandbox import Clock, Fault, WebhookSender, install
+from connectors.kit.sandbox.authorizing import answered
 
+AUTHORIZE = ("/oauth/authorize", "/oauth/{portal}/authorize")  # on app.hubspot.com in the real service
 __all__ = ["Options", "create_app"]
 
 
@@ -85,8 +88,12 @@ def create_app(options: Options | None = None) -> Starlette:
     # The batch endpoints come before those with an id in the same place of the path.
     for module in (batches, objects, associations, settings, apps):
         module.add_routes(router)
+
+    async def authorize(request: Request) -> Response:
+        return answered(account.access.authority, request)
+
     app = Starlette(
-        routes=router.routes,
+        routes=[*router.routes, *(Route(path, authorize, methods=["GET"]) for path in AUTHORIZE)],
         middleware=[Middleware(GZipMiddleware, minimum_size=1024, compresslevel=1)],
         exception_handlers={HTTPException: _unrouted},
     )

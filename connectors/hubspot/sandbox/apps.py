@@ -90,15 +90,16 @@ def access_token(context: Context) -> Reply:
 def refresh_token(context: Context) -> Reply:
     """GET: what a refresh token is good for."""
     access, given = context.account.access, context.path["token"]
-    if given not in access.refresh_tokens:
+    found = access.authority.refresh_tokens.get(given)
+    if found is None or found.line.revoked:
         raise ApiError(404, "refresh token is invalid, expired or revoked", "OBJECT_NOT_FOUND")
-    more = {"token": given, "token_type": "refresh", "scopes": sorted(access.refresh_tokens[given] or ())}
-    return 200, _about(context.account) | more | {"client_id": access.client_id}
+    more = {"token": given, "token_type": "refresh", "scopes": sorted(found.line.scope.split())}
+    return 200, _about(context.account) | more | {"client_id": access.authority.registration.client_id}
 
 
 def forget_token(context: Context) -> Reply:
     """DELETE: a refresh token is good for nothing any more."""
-    context.account.access.refresh_tokens.pop(context.path["token"], None)
+    context.account.access.authority.refresh_tokens.pop(context.path["token"], None)
     return 204, None
 
 
@@ -106,12 +107,14 @@ def introspect(context: Context) -> Reply:
     """POST introspect: whether a token is good."""
     access, given = context.account.access, context.form().get("token", "")
     found = access.tokens.get(given)
-    return 200, {"active": given in access.refresh_tokens or (found is not None and access.expires_in(found) > 0)}
+    return 200, {
+        "active": given in access.authority.refresh_tokens or (found is not None and access.expires_in(found) > 0)
+    }
 
 
 def revoke(context: Context) -> Reply:
     """POST revoke: a refresh token is good for nothing any more."""
-    context.account.access.refresh_tokens.pop(context.form().get("token", ""), None)
+    context.account.access.authority.refresh_tokens.pop(context.form().get("token", ""), None)
     return 200, {}
 
 

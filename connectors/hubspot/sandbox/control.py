@@ -6,6 +6,7 @@ that it cannot use.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from connectors.hubspot.sandbox.settings import PropertyInput, add_property
 from connectors.hubspot.sandbox.shapes import show_all
 from connectors.hubspot.sandbox.store import Actor, Record
 from connectors.hubspot.sandbox.values import as_text, iso, parse_ms
+from connectors.kit.sandbox.authority import Code, Line, Refresh, Registration
 
 _SEED = Actor("IMPORT", "sandbox")
 
@@ -126,12 +128,20 @@ def _load_tokens(account: Account, given: dict[str, Any]) -> int:
 
 
 def _load_refresh_tokens(account: Account, given: list[str]) -> int:
-    account.access.refresh_tokens.update(dict.fromkeys(given))
+    account.access.authority.refresh_tokens.update({token: Refresh(Line()) for token in given})
     return len(given)
 
 
 def _load_codes(account: Account, given: list[str]) -> int:
-    account.access.codes.update(given)
+    account.access.authority.codes.update({code: Code(Line(), "", "", "plain", math.inf) for code in given})
+    return len(given)
+
+
+def _load_oauth(account: Account, given: dict[str, Any]) -> int:
+    if given.pop("revoke", False):
+        account.access.authority.revoke_all()
+    known = msgspec.to_builtins(account.access.authority.registration)
+    account.access.authority.registration = msgspec.convert(known | given, Registration)
     return len(given)
 
 
@@ -187,6 +197,7 @@ _LOADERS: dict[str, Callable[[Account, Any], int]] = {
     "tokens": _load_tokens,
     "refreshTokens": _load_refresh_tokens,
     "codes": _load_codes,
+    "oauth": _load_oauth,
     "limits": _load_limits,
     "owners": _load_owners,
     "pipelines": _load_pipelines,

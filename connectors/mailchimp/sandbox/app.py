@@ -26,7 +26,7 @@ from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors.kit.sandbox import Clock, Fault, WebhookSender, install
-from connectors.mailchimp.sandbox import audience_api, campaign_api, edits, member_api
+from connectors.mailchimp.sandbox import audience_api, campaign_api, edits, login, member_api
 from connectors.mailchimp.sandbox.batches import Batches, finished
 from connectors.mailchimp.sandbox.hooks import Webhooks
 from connectors.mailchimp.sandbox.state import Account, ApiError, invalid, not_found
@@ -111,8 +111,9 @@ class Mailchimp:
         given = _credential(request.headers.get("authorization", ""))
         if given is None:
             raise ApiError(401, "API Key Missing", "Your request did not include an API key.")
+        oauth = self.account.authority
         known = [key for key in (self.account.api_key, self.account.access_token) if key]
-        if not any([hmac.compare_digest(given.encode(), key.encode()) for key in known]):
+        if not any([hmac.compare_digest(given.encode(), key.encode()) for key in known]) and not oauth.good(given):
             raise ApiError(401, *_MESSAGES[401])
         limit = self.account.connection_limit
         if limit is not None and request.scope["mailchimp.calls"] > limit:
@@ -179,6 +180,7 @@ def create_app(*, api_key: str = API_KEY) -> Starlette:
         routes=[
             Route("/batch-results/{batch_id}-response.tar.gz", vendor.results, methods=["GET"]),
             Route(BASE + "{rest:path}", vendor.serve, methods=METHODS),
+            *login.routes(vendor.account),
         ]
     )
     app.state.vendor = vendor

@@ -1,6 +1,7 @@
 """What the control API can do to the Mailchimp sandbox: load it, and edit it as a subscriber or a person would.
 
-Seed (no webhooks): {"api_key", "access_token", "connection_limit", "blank_dates", "lists": [...], "campaigns": [...]}.
+Seed (no webhooks): {"api_key", "access_token", "connection_limit", "blank_dates", "lists": [...], "campaigns": [...],
+"oauth": any of the kit's Registration, or {"revoke": true}}.
 A list: {"id", "name", "merge_fields": [{"tag", "name", "type", "required", "options"}], "members": [...],
 "forgotten": [addresses]}. A member: {"email_address", "status", "merge_fields", "tags", "timestamp_opt",
 "timestamp_signup", "last_changed", "locked", ...}; unsubscribed and cleaned ones are locked (compliance) unless told
@@ -16,6 +17,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
+from connectors.kit.sandbox.authority import Registration
 from connectors.mailchimp.sandbox import campaign_api as campaigns
 from connectors.mailchimp.sandbox.audience_api import add_merge_field, new_audience
 from connectors.mailchimp.sandbox.hooks import Source, Webhooks
@@ -42,10 +46,18 @@ def seed(account: Account, body: Json) -> Json:
     for name in SETTINGS:
         if name in body:
             setattr(account, name, body[name])
+    _seed_oauth(account, dict(body.get("oauth", {})))
     members = sum(_seed_list(account, given) for given in body.get("lists", ()))
     for given in body.get("campaigns", ()):
         _seed_campaign(account, given)
     return {"lists": len(body.get("lists", ())), "members": members, "campaigns": len(body.get("campaigns", ()))}
+
+
+def _seed_oauth(account: Account, given: Json) -> None:
+    if given.pop("revoke", False):
+        account.authority.revoke_all()
+    known = msgspec.to_builtins(account.authority.registration)
+    account.authority.registration = msgspec.convert(known | given, Registration)
 
 
 def _seed_list(account: Account, given: Json) -> int:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.kit.sandbox import Clock
+from connectors.kit.sandbox.authority import Authority, Registration
 
 STATUSES = ("subscribed", "unsubscribed", "cleaned", "pending", "transactional")
 """The statuses that a caller can set; `archived` comes only from archiving."""
@@ -296,7 +297,13 @@ class Account:
     audiences: dict[str, Audience] = field(default_factory=dict)
     campaigns: dict[str, Campaign] = field(default_factory=dict)
     batches: dict[str, Batch] = field(default_factory=dict)
+    authority: Authority = field(init=False)
     numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, LAST_NUMBER)))
+
+    def __post_init__(self) -> None:
+        """Tokens of Mailchimp do not expire, and there is nothing to refresh them with."""
+        self.authority = Authority(lambda: self.clock.now().timestamp())
+        self.authority.registration = Registration(grants=["authorization_code"], access_seconds=None, refresh=False)
 
     def now(self) -> datetime:
         """The present instant at whole seconds."""
