@@ -25,7 +25,7 @@ from connectors.kit.http import Http
 from connectors.kit.oauth import client
 from connectors.kit.tokens import MemoryTokens, TokenStore
 from hub.change import Change, Notice
-from hub.errors import HubError, Unauthorized
+from hub.errors import ConfigError, HubError, Problem, Unauthorized
 from hub.mapping import ObjectMap
 from hub.receipt import Receipt
 from hub.write import Write
@@ -44,6 +44,9 @@ def authorization(system: str, settings: Mapping[str, Any]) -> Client | None:
     """The app as an OAuth client; None where a token is configured."""
     if settings.get("access_token"):
         return None
+    if not settings.get("client_id"):
+        mend = "set access_token; or client_id and client_secret, and authorize the app with `hub auth`"
+        raise ConfigError([Problem(f"systems.{system}", "no credentials", mend)])
     usual = Client(
         system,
         "authorization_code",

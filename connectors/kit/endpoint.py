@@ -5,6 +5,7 @@ Nothing that was sent or answered appears in a message.
 """
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,7 @@ class TokenEndpoint:
     def _refused(self, code: str, status: str) -> Exception:
         if code in PASSING:
             return Retry(f"{self.client.system}'s token endpoint answered {code}")
-        named = code if code.isascii() and code.replace("_", "").isalnum() and len(code) <= 40 else status
+        named = code if re.fullmatch("[A-Za-z_]{1,40}", code) else status
         return Unauthorized(self.client.system, f"{self.client.system} refused to give a token ({named})")
 
     def _identified(self, form: Mapping[str, str]) -> tuple[str, dict[str, str]]:

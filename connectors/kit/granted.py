@@ -114,7 +114,7 @@ class Granted:
         if self._dead is not None and self._dead_generation == token.generation:
             raise Unauthorized(self._client.system, _why(self._dead))
         try:
-            return replace(await self._endpoint.token(self._form(token), token), generation=token.generation)
+            return replace(await self._endpoint.token(_form(self._client, token), token), generation=token.generation)
         except Unauthorized as error:
             again = await self._read()
             if again.generation != token.generation:
@@ -122,12 +122,13 @@ class Granted:
             self._dead, self._dead_generation = error, token.generation
             raise
 
-    def _form(self, token: Token) -> dict[str, str]:
-        form = form_of_grant(self._client, token.refresh)
-        if form is None:
-            known = "its access token was refused or is over" if token.access else "it has not been authorized yet"
-            raise Unauthorized(self._client.system, f"{self._client.system}: {known}")
-        return form
+
+def _form(client: Client, token: Token) -> dict[str, str]:
+    form = form_of_grant(client, token.refresh)
+    if form is None:
+        known = "its access token was refused or is over" if token.access else "it has not been authorized yet"
+        raise Unauthorized(client.system, f"{client.system}: {known}")
+    return form
 
 
 def _header(token: Token) -> str:

@@ -123,7 +123,8 @@ async def test_the_state_and_the_log_are_looked_at(database: str, path: Path) ->
     [
         ("", "only crm has contact"),
         (
-            "  hubspot: {connector: hubspot, objects: {contacts: {fields: {email: null, hub_id: null}}}}\n",
+            "  hubspot: {connector: hubspot, access_token: '${K}',"
+            " objects: {contacts: {fields: {email: null, hub_id: null}}}}\n",
             "each counts as a new one",
         ),
         ("  mailchimp: {connector: mailchimp, api_key: '${K}', list_id: x, objects: [members]}\n", "gets nobody new"),
