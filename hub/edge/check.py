@@ -187,7 +187,8 @@ async def _opened(
     try:
         return await stack.enter_async_context(opening), None
     except ConfigError as error:
-        return None, Finding(False, "; ".join(map(str, error.problems)))
+        problem = error.problems[0]
+        return None, Finding(False, f"{problem.where}: {problem.what}", problem.suggestion)
     except UNREADABLE as error:
         what = f"stored tokens cannot be read: {type(error).__name__}"
         return None, Finding(False, what, "look at state and token_key")

@@ -2,9 +2,10 @@
 
 import os
 import webbrowser
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -46,9 +47,10 @@ def auth(
 class Options:
     """How to authorize; `show` is given the URL that a person must open."""
 
-    data_dir: Any
+    data_dir: Path
     seconds: float
     show: Callable[[str], None]
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
 def _opener(browser: bool) -> Callable[[str], None]:
@@ -65,8 +67,8 @@ def _opener(browser: bool) -> Callable[[str], None]:
 
 async def authorized(hub: Hub, system: str, options: Options) -> dict[str, Any]:
     """Authorize, store, and end the system's pause; what was done, without any secret."""
-    client = _client(hub.config, system)
-    store = tokens.store(hub.config, hub.context.pool, options.data_dir, os.environ)
+    client = _client(hub.config, system, options.env)
+    store = tokens.store(hub.config, hub.context.pool, options.data_dir, options.env)
     token = await authorize(client, store, options.show, options.seconds)
     async with hub.context.pool.acquire() as conn:
         resumed = await resume(hub.context, conn, system)
@@ -77,12 +79,12 @@ async def authorized(hub: Hub, system: str, options: Options) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _client(config: Config, system: str) -> Client:
+def _client(config: Config, system: str, env: Mapping[str, str]) -> Client:
     """The system's client. Raises Reject where there is none to authorize, ConfigError where its settings are not whole."""
     if system not in config.systems:
         raise Reject(f"no system {system!r} in the configuration; there are {', '.join(config.systems)}", "unknown")
     oauth = CONNECTORS[config.systems[system].connector][0].oauth
-    client = oauth(system, config.resolve(system)) if oauth else None
+    client = oauth(system, config.resolve(system, env)) if oauth else None
     if client is None:
         raise Reject(
             f"{system} is configured with other credentials than OAuth: there is nothing to authorize", "fixed"
