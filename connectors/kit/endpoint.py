@@ -19,6 +19,10 @@ from connectors.kit.tokens import Token
 from hub.errors import AuthError, Retry, Unauthorized
 
 EARLY_SECONDS = 60.0
+# RFC 6749, 5.2 and HubSpot's own; a vendor that repeats what it was sent is not quoted.
+KNOWN = re.compile(
+    "invalid_(request|client|grant|scope|token)|unauthorized_client|unsupported_grant_type|BAD_[A-Z_]{1,30}"
+)
 PASSING = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
 
@@ -80,7 +84,7 @@ class TokenEndpoint:
     def _refused(self, code: str, status: str) -> Exception:
         if code in PASSING:
             return Retry(f"{self.client.system}'s token endpoint answered {code}")
-        named = code if re.fullmatch("[A-Za-z_]{1,40}", code) else status
+        named = code if KNOWN.fullmatch(code) else status
         return Unauthorized(self.client.system, f"{self.client.system} refused to give a token ({named})")
 
     def _identified(self, form: Mapping[str, str]) -> tuple[str, dict[str, str]]:

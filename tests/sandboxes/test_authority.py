@@ -33,7 +33,8 @@ def code(http: httpx.Client, **more: str) -> str:
     """A code for a challenge."""
     query = {"response_type": "code", "client_id": APP["client_id"], "redirect_uri": REDIRECT, "state": "s"}
     pkce = {"code_challenge": CHALLENGE, "code_challenge_method": "S256"}
-    answer = http.get("/authorize", params=query | pkce | more)
+    given = query | pkce | more
+    answer = http.get("/authorize", params={name: value for name, value in given.items() if value})
     assert answer.status_code == 302, answer.text
     found = parse_qs(urlsplit(answer.headers["location"]).query)
     assert found["state"] == ["s"]
