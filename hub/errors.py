@@ -47,7 +47,9 @@ class Fatal(HubError):
 
 
 class AuthError(Fatal):
-    """Credentials were refused."""
+    """Credentials were refused. `generation` is that of the stored token they came from, where they did."""
+
+    generation: int | None = None
 
 
 class Unauthorized(AuthError):

@@ -204,7 +204,7 @@ async def _step(capture: Capture) -> None:
         await asyncio.sleep(error.after or 1.0)
     except Unauthorized as error:  # one alert for the system, whichever of its parts is the first to need a person
         async with capture.context.pool.acquire() as conn:
-            await pause(capture.context, conn, capture.system, str(error))
+            await pause(capture.context, conn, capture.system, str(error), error.generation)
         await capture.failed(error)
         await asyncio.sleep(5.0)
     except Fatal as error:

@@ -91,7 +91,7 @@ class Deliverer:
             return self._all(writes, error, Deferred(str(error), error.after))
         except AuthError as error:
             async with self.context.pool.acquire() as conn:
-                await receipts.pause(self.context, conn, self.target, str(error))
+                await receipts.pause(self.context, conn, self.target, str(error), error.generation)
             return self._all(writes, error, Deferred(f"paused: {error}"))
         except Reject as error:
             return self._all(writes, error, Refused(error.reason, error.code))

@@ -217,11 +217,14 @@ async def paused(conn: Connection, target: str) -> bool:
     return bool(await conn.fetchval("select true from hub.pause where target = $1", target))
 
 
-async def pause(context: Context, conn: Connection, target: str, reason: str) -> None:
-    """Stop writing to one target; everything else goes on. Raises one alert, however often it fails."""
+async def pause(context: Context, conn: Connection, target: str, reason: str, generation: int | None = None) -> None:
+    """Stop writing to one target; everything else goes on. Raises one alert, however often it fails; none where what was
+    refused is of a `generation` that a newer token has replaced meanwhile."""
     new = await conn.fetchval(
-        "insert into hub.pause (target, reason) values ($1, $2) on conflict do nothing returning true", target, reason
-    )
+        "insert into hub.pause (target, reason) select $1, $2"
+        " where not exists (select from hub.token where system = $1 and generation > $3)"
+        " on conflict do nothing returning true", target, reason, generation,
+    )  # fmt: skip
     if new:
         mend = "" if "`hub auth " in reason else f"; renew its credentials, then `hub resume {target}`"
         await alerts.raised(context, "target_paused", target, reason + mend)

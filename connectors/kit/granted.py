@@ -8,7 +8,7 @@ generations, so a process that lost its turn without noticing cannot put its tok
 import asyncio
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from connectors.kit.budget import Budget
@@ -78,7 +78,7 @@ class Granted:
             async with self._store.alone(self._client.system):
                 token = await self._read()
                 if not self._good(token, refused):
-                    token = await self._replaced(token, refused)
+                    token = await _known(token, self._replaced(token, refused))
         self._token = token
         return token
 
@@ -121,6 +121,15 @@ class Granted:
                 return again
             self._dead, self._dead_generation = error, token.generation
             raise
+
+
+async def _known(token: Token, replacing: Awaitable[Token]) -> Token:
+    """The next token; a refusal says of which generation it is, so that it cannot count against a later one."""
+    try:
+        return await replacing
+    except Unauthorized as error:
+        error.generation = token.generation
+        raise
 
 
 def _form(client: Client, token: Token) -> dict[str, str]:

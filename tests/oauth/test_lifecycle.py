@@ -28,7 +28,7 @@ from streams import capture, receipts
 from streams.topics import ALERTS
 from tests.e2e.process import COMMAND, command
 from tests.e2e.systems import Systems, eventually, hub_on, settled, show, systems_on
-from tests.oauth.support import KEY, stored
+from tests.oauth.support import KEY, browser, stored
 from tests.promises.mutations import broken, mutation
 
 APP = """client_id: sandbox-client
@@ -135,7 +135,7 @@ async def held(systems: Systems) -> Token:
         return await stored(pool).read("hubspot") or Token()
 
 
-async def always_raised(context: Any, conn: Any, target: str, reason: str) -> None:
+async def always_raised(context: Any, conn: Any, target: str, reason: str, generation: int | None = None) -> None:
     """Pauses, and tells of it every time."""
     await conn.execute("insert into hub.pause (target, reason) values ($1, $2) on conflict do nothing", target, reason)
     await receipts.alerts.raised(context, "target_paused", target, reason)
@@ -179,6 +179,38 @@ async def test_one_alert_fails_where_each_tells(postgres: Embedded, tmp_path: Pa
     async with small(postgres, tmp_path) as (url, config, env):
         with mutation(capture, "pause", always_raised), broken("every time"):
             await check_one_alert_of_three_streams(url, config, env)
+
+
+async def check_goes_on(url: str, config: Path, env: dict[str, str]) -> None:
+    """Authorizing ends the pause and the alert; a refusal of before that comes late does not bring them back."""
+    async with open_hub(read_config(config, env), env=env) as hub, running.started(hub, ["capture"]):
+        pool = hub.context.pool
+        await eventually(lambda: pool.fetchval("select true from hub.pause"))
+        done = await commands_auth.authorized(hub, "hubspot", How(config, 20, browser(), env))
+        assert done["resumed"], "the system stays paused"
+        await eventually(
+            lambda: pool.fetchval("select count(*) = 3 from hub.checkpoint where complete and error is null")
+        )
+        async with pool.acquire() as conn:
+            await receipts.pause(hub.context, conn, "hubspot", "late: run `hub auth hubspot`", 0)
+        assert not await pool.fetchval("select true from hub.pause"), "a late refusal paused the system again"
+        assert [state for state, _ in await alerts(hub, "hubspot")] == ["raised", "cleared"]
+
+
+async def test_authorizing_ends_the_pause(postgres: Embedded, tmp_path: Path) -> None:
+    async with small(postgres, tmp_path) as (url, config, env):
+        await check_goes_on(url, config, env)
+
+
+async def never_resumed(context: Any, conn: Any, target: str) -> bool:
+    """Leaves the pause."""
+    return False
+
+
+async def test_ending_the_pause_fails_where_the_command_leaves_it(postgres: Embedded, tmp_path: Path) -> None:
+    async with small(postgres, tmp_path) as (url, config, env):
+        with mutation(commands_auth, "resume", never_resumed), broken("left paused"):
+            await check_goes_on(url, config, env)
 
 
 async def test_what_the_command_refuses_and_check_says(postgres: Embedded, tmp_path: Path) -> None:
