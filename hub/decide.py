@@ -51,7 +51,7 @@ def decide(
     after = dict(view)
     for name, reported in values.items():
         held = view.get(name)
-        value = _nearest(held, reported)
+        value = nearest(held, reported)
         written = [i.values[name] for i in mine if name in i.values and (marked or echoes(i.values[name], value))]
         verdict = _judge(event, held, value, marked, bool(written))
         if verdict == "said" and name not in unheard:
@@ -105,7 +105,7 @@ def _came_back(intent: Intent, values: Mapping[str, Value]) -> bool:
     return all(echoes(written, values[name]) for name, written in intent.values.items())
 
 
-def _nearest(held: Held | None, value: Value) -> Value:
+def nearest(held: Held | None, value: Value) -> Value:
     """Of several references, the one we know; the system's list order says nothing."""
     if not is_reference(value) or "also" not in value:
         return value

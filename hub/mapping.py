@@ -49,6 +49,7 @@ class ObjectMap:
     constants   canonical values that every record of this object has (and that decide where a golden record goes)
     create      whether golden records that have no record here get one
     on_delete   what to do here when the golden record is deleted
+    deletes     whether the system tells of deletes, or they are found by reading it completely
     marketing   whether nothing may be written here without consent
     dialect     canonical type -> how this system takes such a value in a write
     settings    what the connector needs besides (for PostgreSQL: table and key)
@@ -61,6 +62,7 @@ class ObjectMap:
     constants: Mapping[str, Value] = field(default_factory=dict)
     create: bool = True
     on_delete: Literal["delete", "ignore"] = "delete"
+    deletes: Literal["told", "scan"] = "told"
     marketing: bool = False
     requires: tuple[str, ...] = ()
     when: str = ""

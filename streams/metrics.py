@@ -79,6 +79,9 @@ OUTBOX = Metric("hub_outbox_records", _G, (), "records", "Committed records that
 UNACCOUNTED = Metric("hub_ledger_unaccounted", _G, (), "events", "Changes without an outcome: more than 0 is a loss.")
 LEDGER = Metric("hub_ledger_outcomes", _G, ("target", "outcome"), "events", "Every change's outcome at every target.")
 SOURCE_AGE = Metric("hub_source_age_seconds", _G, ("system", "stream"), "seconds", "Since a source was last read to its end.")
+DRIFT = Metric("hub_audit_drift_records", _G, ("system", "object", "kind"), "records",
+               "Records in which the last audit found hub and system to differ.")
+AUDIT_STATE = Metric("hub_audit_ended", _G, ("system", "object", "state"), "1 or 0", "How the last audit ended.")
 SLOT_LAG = Metric("hub_replication_slot_lag_bytes", _G, ("system",), "bytes", "Log that a database keeps for the hub.")
 # fmt: on
 

@@ -9,6 +9,8 @@ import structlog
 
 from hub.change import Change
 from streams import capture, deliver, metrics, steward
+from streams.auditing import Plan
+from streams.auditing import forever as audits_forever
 from streams.capture import Capture, to_records
 from streams.context import Context, publish
 from streams.deliver import Deliverer
@@ -97,6 +99,11 @@ async def _listen(context: Context, wakes: Sequence[asyncio.Event]) -> None:
                     await conn.remove_listener(WAKE, woken)
         except INFRASTRUCTURE:
             await asyncio.sleep(1.0)
+
+
+def auditing(context: Context, plans: Sequence[Plan]) -> list[Loop]:
+    """A loop per system that is audited."""
+    return [Loop(f"audit-{plan.system}", lambda plan=plan: audits_forever(context, plan)) for plan in plans]  # type: ignore[misc]
 
 
 def gate(context: Context) -> Loop:

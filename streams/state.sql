@@ -210,4 +210,29 @@ create table if not exists hub.token (
     sealed bytea not null,
     expires_at timestamptz,
     at timestamptz not null default now()
+-- One audit of one object: a sample, or all of it, held against what the hub knows. The newest few are kept.
+create table if not exists hub.audit (
+    id bigint generated always as identity primary key,
+    system text not null,
+    object text not null,
+    mode text not null,                          -- sample, full
+    state text not null,                         -- clean, drift, incomplete, waiting, approved, discarded, replaced
+    reason text not null default '',
+    known bigint not null default 0,             -- living records that the hub knew when it began
+    read bigint not null default 0,              -- records that the system showed
+    unsettled bigint not null default 0,         -- differences that may only be on their way
+    deleted bigint not null default 0,           -- deletes that were captured
+    repaired bigint not null default 0,          -- other records that were captured anew
+    began timestamptz not null,
+    ended timestamptz not null default now()
+);
+create index if not exists audit_latest on hub.audit (system, object, id desc);
+
+-- What an audit found, record by record.
+create table if not exists hub.drift (
+    audit_id bigint not null references hub.audit on delete cascade,
+    external_id text not null,
+    kind text not null,                          -- missing, stale, extra
+    fields text[] not null default '{}',
+    primary key (audit_id, external_id)
 );

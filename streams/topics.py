@@ -39,8 +39,9 @@ RECEIPTS = Topic("hub.receipts", key="target and golden id")
 DECISIONS = Topic("hub.decisions", key="the event's record: which of its fields were the hub's own echo")
 DEADLETTERS = Topic("hub.deadletters", key="the parked event's own key")
 ALERTS = Topic("hub.alerts", key="what the alert is about", partitions=1, retention=timedelta(days=90))
+AUDITS = Topic("hub.audits", key="system, object and external id")
 
-STATIC: tuple[Topic, ...] = (IDENTITY, CONFLICTS, RECEIPTS, DECISIONS, DEADLETTERS, ALERTS)
+STATIC: tuple[Topic, ...] = (IDENTITY, CONFLICTS, RECEIPTS, DECISIONS, DEADLETTERS, ALERTS, AUDITS)
 
 
 def changes_topic(system: str, obj: str) -> Topic:

@@ -88,6 +88,17 @@ async def lock_records(conn: Connection, ids: Iterable[RecordId]) -> dict[Record
     return {state.id: state for state in map(_record, rows)}
 
 
+async def peek_records(
+    conn: Connection, system: str, object_: str, external_ids: Iterable[str]
+) -> dict[str, RecordState]:
+    """External id -> the stored record, as it is now; not locked."""
+    rows = await conn.fetch(
+        f"select {RECORD_COLUMNS} from hub.record where system = $1 and object = $2 and external_id = any($3)",  # noqa: S608
+        system, object_, list(external_ids),
+    )  # fmt: skip
+    return {row["external_id"]: _record(row) for row in rows}
+
+
 async def records_of(conn: Connection, golden_ids: Iterable[str]) -> dict[str, list[RecordState]]:
     """Golden id -> its records."""
     rows = await conn.fetch(

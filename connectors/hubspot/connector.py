@@ -12,6 +12,7 @@ from connectors.hubspot.api import BATCH, VENDOR, Api
 from connectors.hubspot.fetch import fetch
 from connectors.hubspot.objects import CODECS, DIALECT, OBJECTS
 from connectors.hubspot.records import Layout, Reader, layout
+from connectors.hubspot.scan import Scan
 from connectors.hubspot.setup import judge, provision
 from connectors.hubspot.source import Source
 from connectors.hubspot.target import Target
@@ -136,6 +137,11 @@ class HubSpot:
     def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
         """See connectors.hubspot.source."""
         return self._connected().sources[stream].poll(checkpoint)
+
+    def scanner(self, object_: str) -> Scan:
+        """See connectors.hubspot.scan."""
+        wires = self._connected()
+        return Scan(wires.api, wires.reader, object_, float(self._settings["index_lag_seconds"]))
 
     async def receive(self, request: Request) -> list[Notice]:
         """See connectors.hubspot.webhooks."""

@@ -102,7 +102,7 @@ class Source:
             since = _millis(now) - self._lag
             cursor = replace(cursor, started=_millis(now), since=since, bin_since=since, bin_began=_millis(now))
         found = await self._reader.flatten(self._layout.object, body.get("results", []), "poll")
-        after = _next(body)
+        after = following(body)
         onward = replace(cursor, after=after) if after else replace(cursor, phase="search", after="")
         return [change for changes in found.values() for change in changes], onward
 
@@ -136,7 +136,7 @@ class Source:
             self._reader.deleted(self._layout.object, r, "poll") for r in body.get("results", []) if r.get("archivedAt")
         ]
         changes = [c for c in deletes if (c.at or 0) >= cursor.bin_since * 1000]
-        if after := _next(body):
+        if after := following(body):
             return changes, replace(cursor, after=after)
         return changes, replace(cursor, phase="search", after="", bin_since=cursor.bin_began - self._lag)
 
@@ -147,7 +147,8 @@ class Source:
         return Page(changes, cursor.save(), acknowledge)
 
 
-def _next(body: Json) -> str:
+def following(body: Json) -> str:
+    """Where the next page begins; empty after the last one."""
     after: Any = ((body.get("paging") or {}).get("next") or {}).get("after")
     return str(after or "")
 

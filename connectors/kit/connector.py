@@ -157,5 +157,33 @@ class Authorized(Protocol):
     tokens: TokenStore
 
 
+class Scanner(Protocol):
+    """One object of a system, read completely, counted, or asked for single records. Errors as those of a Connector.
+
+    settle_seconds   how late the system may show a change to those who poll it
+    """
+
+    @property
+    def settle_seconds(self) -> float: ...
+
+    def listing(self) -> AsyncGenerator[Sequence[Change], None]:
+        """Every record as it is now, page by page; nothing that `total` does not count."""
+
+    async def total(self) -> int:
+        """How many records the system says there are. Raises Reject where it is known to show only some of them."""
+
+    async def look(self, ids: Sequence[str]) -> list[Change]:
+        """These records, asked for by id: a delete only for one that the system says is not there. One that was merged
+        away is told by the merge."""
+
+
+@runtime_checkable
+class Scannable(Protocol):
+    """A connector whose objects can be audited."""
+
+    def scanner(self, object_: str) -> Scanner:
+        """How to read this object. Raises Reject for one that the system cannot list completely."""
+
+
 Factory = Callable[[str, Mapping[str, Any], Mapping[str, ObjectMap]], Connector]
 """(system name, settings with secrets resolved, object name -> mapping) -> the configured connector."""

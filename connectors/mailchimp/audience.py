@@ -51,8 +51,9 @@ class Listing:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing that matches is left beyond this page (of those that start at offset 0)."""
-        return len(self.changes) < COUNT or self.total <= len(self.changes)
+        """Whether nothing that matches is left beyond this page (of those that start at offset 0). A page may be short
+        although there is more; an empty one ends it whatever the total says."""
+        return not self.changes or self.total <= len(self.changes)
 
 
 class Audience:
@@ -82,6 +83,12 @@ class Audience:
         page = answer.json()
         changes = [await self._change(member, "poll") for member in page["members"]]
         return Listing(changes, int(page.get("total_items", len(changes))), _clock(answer))
+
+    async def count(self, status: str) -> int:
+        """How many members of one status the vendor says there are."""
+        params = {"status": status, "count": 1, "fields": "total_items"}
+        answer = await self.http.read("GET", MEMBERS, self.path(), params=params)
+        return int(answer.json()["total_items"])
 
     async def add(self, content: Mapping[str, Any]) -> Change:
         """Add a member. Raises Refusal where the address is in the audience, in whatever status; nothing is changed."""

@@ -30,10 +30,11 @@ from connectors.mailchimp.activity import Activity
 from connectors.mailchimp.audience import VENDOR, Audience
 from connectors.mailchimp.login import LOGIN, REDIRECT
 from connectors.mailchimp.members import CONSENT
+from connectors.mailchimp.members_scan import MembersScan
 from connectors.mailchimp.provision import Provision, hook_url
 from connectors.mailchimp.target import Target
 from hub.change import Change, Notice
-from hub.errors import ConfigError, Problem
+from hub.errors import ConfigError, Problem, Reject
 from hub.mapping import FieldMap, ObjectMap
 from hub.receipt import Receipt
 from hub.write import Write
@@ -172,6 +173,12 @@ class Mailchimp:
         if stream == "activity":
             return self._parts.activity.poll(checkpoint)
         return scan.poll(self._parts.audience, checkpoint or {}, float(self._settings["sweep_hours"]) * 3600)
+
+    def scanner(self, object_: str) -> MembersScan:
+        """The members; activity is known by reports only, which cannot be read completely."""
+        if object_ != "members":
+            raise Reject(f"{self._name}: {object_} cannot be read completely, so it cannot be audited", "scan")
+        return MembersScan(self._parts.audience)
 
     async def receive(self, request: Request) -> list[Notice]:
         """The notice of a webhook. Raises Reject for a wrong secret or signature, or a body that is none."""

@@ -13,6 +13,7 @@ from connectors.postgresql.logical import Logical
 from connectors.postgresql.mapped import Index
 from connectors.postgresql.outbox import Outbox
 from connectors.postgresql.reading import read_records
+from connectors.postgresql.scan import Scan
 from connectors.postgresql.session import Session
 from connectors.postgresql.slot import Slot
 from connectors.postgresql.target import Target
@@ -66,7 +67,7 @@ class PostgreSQL:
         """
         await self._session.open()
         async with self._session.connection() as conn:
-            await self._load(conn)
+            await _load(self._index, conn)
             if self._feed:
                 await self._feed.provision(conn)
             await self._target.provision(conn)
@@ -94,6 +95,10 @@ class PostgreSQL:
             async for page in pages:
                 yield page
 
+    def scanner(self, object_: str) -> Scan:
+        """See connectors.postgresql.scan."""
+        return Scan(self._session, self._index, object_, self._page, self._feed.clock if self._feed else "")
+
     async def receive(self, request: Request) -> list[Notice]:
         """A database sends no webhooks."""
         raise Reject("PostgreSQL sends no webhooks", "unexpected")
@@ -120,15 +125,16 @@ class PostgreSQL:
             yield
         except faults.SchemaChanged as error:
             async with self._session.connection() as conn:
-                await self._load(conn)
+                await _load(self._index, conn)
             raise Retry(str(error), after=0.1) from None
 
-    async def _load(self, conn: asyncpg.Connection) -> None:
-        server = conn.get_server_version()
-        if server.major < OLDEST:
-            problem = Problem(self.system, f"PostgreSQL {server.major} is too old", f"needs {OLDEST} or later")
-            raise ConfigError([problem])
-        await self._index.load(conn)
+
+async def _load(index: Index, conn: asyncpg.Connection) -> None:
+    server = conn.get_server_version()
+    if server.major < OLDEST:
+        problem = Problem(index.system, f"PostgreSQL {server.major} is too old", f"needs {OLDEST} or later")
+        raise ConfigError([problem])
+    await index.load(conn)
 
 
 def _feed(system: str, settings: Mapping[str, Any], session: Session, index: Index, page: int) -> Feed | None:

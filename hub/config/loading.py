@@ -20,7 +20,7 @@ import phonenumbers
 from hub.config.entities import build, canonical, merged
 from hub.config.manifest import Manifests
 from hub.config.mappings import Draft, check_distinct, complete, drafts
-from hub.config.models import Root
+from hub.config.models import Audit, Root
 from hub.config.rules import Known
 from hub.config.secrets import UnresolvedError, referenced, resolve
 from hub.config.settings import check_settings, resolved
@@ -44,6 +44,7 @@ class SystemConfig:
     connector: str
     settings: Mapping[str, Any]
     objects: Mapping[str, ObjectMap]
+    audit: Audit | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,8 @@ def _described_field(entry: FieldMap, draft: Draft) -> list[Any]:
 
 def _system(name: str, connector: str, root: Root, objects: Sequence[ObjectMap]) -> SystemConfig:
     mine = {mapping.object: mapping for mapping in objects if mapping.system == name}
-    return SystemConfig(name, connector, dict(root.systems[name].model_extra or {}), mine)
+    said = root.systems[name]
+    return SystemConfig(name, connector, dict(said.model_extra or {}), mine, said.audit)
 
 
 def _digest(parts: Any) -> str:

@@ -161,6 +161,7 @@ def complete(source: Source, draft: Draft, entity: Entity, all_drafts: Sequence[
         constants=_constants(source, draft, entity, region),
         create=not reads_only and (said.create if said.create is not None else usual.create if usual else True),
         on_delete=said.on_delete or ("ignore" if reads_only else "delete"),
+        deletes=said.deletes,
         marketing=_marketing(source, draft),
         requires=_requires(source, draft, entity),
         when=_when(source, draft, entity),

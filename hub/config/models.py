@@ -83,9 +83,24 @@ class Object(BaseModel):
     on_delete: Literal["delete", "ignore"] | None = Field(
         None, description="What to do here when the golden record is deleted."
     )
+    deletes: Literal["told", "scan"] = Field(
+        "told", description="scan: the system does not tell of deletes; they are found by reading it completely."
+    )
     when: str = Field("", description="An expression over golden values: only what satisfies it is written here.")
     requires: list[str] | None = Field(None, description="Fields without which a record is not written here.")
     marketing: bool | None = Field(None, description="Nothing is written here without consent.")
+
+
+class Audit(Strict):
+    """How often a system is held against what the hub knows of it, and when deletes that are found wait for a person."""
+
+    hours: float = Field(24.0, description="Hours between audits of a sample; 0 for none.", ge=0)
+    sample: int = Field(200, description="Records of each object that such an audit reads again.", ge=1, le=100_000)
+    scan_hours: float = Field(24.0, description="Hours between complete scans of objects with deletes: scan.", gt=0)
+    wait_records: int = Field(10, description="Fewer deletes than this never wait for a person.", ge=1)
+    wait_percent: float = Field(
+        10.0, description="More deletes than this share of all wait for a person.", ge=0, le=100
+    )
 
 
 class System(BaseModel):
@@ -97,6 +112,7 @@ class System(BaseModel):
     objects: Annotated[dict[Name, Object], BeforeValidator(_objects)] = Field(
         description="What of it takes part: a list of objects with their usual fields, or a mapping with details."
     )
+    audit: Audit | None = Field(None, description="Hold the system against what the hub knows of it, regularly.")
 
 
 class EntityField(Strict):

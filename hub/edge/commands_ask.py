@@ -14,6 +14,7 @@ from streams.outcomes import OUTCOMES
 
 EntityName = Annotated[str, typer.Argument(help="An entity of the configuration, such as contact.")]
 Name = Annotated[str, typer.Argument(help="A golden id, system:id, system/object/id, or an e-mail or domain.")]
+AUDITED = ("system", "object", "mode", "state", "missing", "stale", "extra", "ended")
 Limit = Annotated[int, typer.Option(help="At most so many.", min=1, max=10_000)]
 
 
@@ -29,6 +30,9 @@ def status(config: ConfigPath = DEFAULT_CONFIG, data_dir: DataDir = DEFAULT_DATA
     table("Write queue", ("target", "state", "rows"), [tuple(r.values()) for r in found["queue"]])
     sources = [(s["system"], s["stream"], s["changes"], s["polled_at"], s["error"]) for s in found["sources"]]
     table("Sources", ("system", "stream", "changes", "read", "error"), sources)
+    if found["audits"]:
+        audits = [tuple(a[n] for n in AUDITED) for a in found["audits"]]
+        table("Last audits", AUDITED, audits)
     for pause in found["paused"]:
         out.print(f"[red]paused[/] {pause['target']}: {pause['reason']}")
     out.print(

@@ -13,6 +13,7 @@ import structlog
 
 from hub.errors import HubError
 from streams import metrics
+from streams.audit_store import ENDS, latest
 from streams.context import Context
 from streams.faults import INFRASTRUCTURE
 from streams.ledger import balance, change_topics
@@ -128,7 +129,20 @@ async def _slots(context: Context) -> list[Sample]:
     return samples
 
 
+async def audits(context: Context) -> list[Sample]:
+    """How the last audit of each object ended, and what it found. An object that was never audited is told as clean."""
+    found = {(row["system"], row["object"]): row for row in await latest(context)}
+    samples: list[Sample] = []
+    for key in context.model.mappings:
+        row = found.get(key, {})
+        samples += [(metrics.DRIFT, (*key, kind), row.get(kind, 0)) for kind in ("missing", "stale", "extra")]
+        ended = row.get("state", "clean")
+        samples += [(metrics.AUDIT_STATE, (*key, state), state == ended) for state in ENDS]
+    return samples
+
+
 GROUPS = (
+    Group("audits", audits, 30.0),
     Group("lag", lag, 5.0),
     Group("queue", queue, 5.0),
     Group("sources", sources, 10.0),

@@ -12,6 +12,7 @@ from hub.event import Event, from_avro
 from hub.projection import STEWARD, GoldenField, project
 from hub.rules import Choice
 from hub.values import moment
+from streams.audit_store import latest
 from streams.context import Context
 from streams.ledger import balance, idle
 from streams.workspace import RecordState, records_of
@@ -245,6 +246,9 @@ async def status(context: Context) -> Json:
         "queue": [dict(r) for r in queue],
         "sources": [_decoded(r, ()) for r in sources],
         "paused": [_decoded(r, ()) for r in pauses],
+        "audits": [
+            {n: v.isoformat() if hasattr(v, "isoformat") else v for n, v in r.items()} for r in await latest(context)
+        ],
         "unaccounted": ledger.unaccounted,
     }
 

@@ -14,9 +14,12 @@ from connectors.kit.connector import Connector
 from connectors.kit.tokens import TokenStore
 from connectors.registry import CONNECTORS
 from hub.config import Config, load
+from hub.config.models import Audit
+from hub.drift import Threshold
 from hub.edge import embedded, tokens
 from streams import plan, project, refetch, services
 from streams.app import StageApp, Workers, stage_app
+from streams.auditing import Plan
 from streams.capture import Capture
 from streams.context import Context
 from streams.deliver import Deliverer
@@ -156,7 +159,25 @@ def assemble(hub: Hub, stages: Sequence[str] = STAGES) -> Worker:
     deliverers = [Deliverer(context, t) for t in sorted(targets)] if "deliver" in stages else []
     loops = services.capturing(captures) + (services.delivering(context, deliverers) if deliverers else [])
     gate = [services.gate(context)] if captures else []
+    loops += services.auditing(context, audit_plans(hub.config)) if captures else []
     return Worker(hub, Workers(_apps(hub, stages), [*loops, *gate, services.upkeep(context)]), captures, deliverers)
+
+
+def audit_plans(config: Config) -> list[Plan]:
+    """When each system is audited: where `audit` is configured, and where deletes are found by scans."""
+    plans = []
+    for name, system in config.systems.items():
+        said = system.audit or Audit(hours=0)
+        scans = [one for one, mapping in system.objects.items() if mapping.deletes == "scan"]
+        hours = (said.hours * 3_600, said.scan_hours * 3_600)
+        plans.append(Plan(name, list(system.objects), scans, said.sample, *hours, threshold_of(config, name)))
+    return [plan for plan in plans if plan.scans or plan.sample_seconds]
+
+
+def threshold_of(config: Config, system: str) -> Threshold:
+    """From how many deletes of a system on a person is asked."""
+    said = (config.systems[system].audit if system in config.systems else None) or Audit()
+    return Threshold(said.wait_records, said.wait_percent / 100)
 
 
 def _apps(hub: Hub, stages: Sequence[str]) -> list[StageApp]:

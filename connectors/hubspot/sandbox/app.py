@@ -37,6 +37,7 @@ from connectors.hubspot.sandbox import (
 from connectors.hubspot.sandbox.account import Account, Options, open_account
 from connectors.hubspot.sandbox.errors import ApiError, rate_limited, token_expired
 from connectors.hubspot.sandbox.http import Router, refuse
+from connectors.hubspot.sandbox.spoil import spoil
 from connectors.hubspot.sandbox.values import iso
 from connectors.kit.sandbox import Clock, Fault, WebhookSender, install
 from connectors.kit.sandbox.authorizing import answered
@@ -67,6 +68,10 @@ class HubSpot:
                 return refuse(token_expired(1, iso(self.account.now() - 1000)))
         category = "INTERNAL_ERROR" if fault.status >= 500 else "VALIDATION_ERROR"
         return refuse(ApiError(fault.status, "internal error" if fault.status >= 500 else "refused", category))
+
+    def spoil(self, fault: Fault, body: Any) -> Any:
+        """A list that does not show everything."""
+        return spoil(fault, body)
 
     def seed(self, body: Any) -> Any:
         """Load records and settings."""

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -38,7 +38,11 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_JOURNAL_CALLS = 50_000
 MAX_JOURNAL_BYTES = 64 * 1024 * 1024
 
-FaultKind = Literal["status", "timeout_after_commit", "slow", "expired_token", "rate_limit", "drop_connection"]
+SPOILED = ("truncated", "empty", "miscounted", "narrowed")
+FaultKind = Literal[
+    "status", "timeout_after_commit", "slow", "expired_token", "rate_limit", "drop_connection",
+    "truncated", "empty", "miscounted", "narrowed",
+]  # fmt: skip
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,6 +50,10 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
 
     `match` is a method (or `*`) and a path prefix with a space between, or null for any vendor call. `status` belongs
     to kind `status`; `retry_after` (seconds) to `rate_limit`; `seconds` to `slow` and `timeout_after_commit`.
+
+    Four kinds spoil the answer of a list, which still is a 200: `truncated` leaves out the second half of a page and
+    what comes after it, `empty` everything, `miscounted` makes the total greater by one, and `narrowed` leaves out, as if
+    they were not there, the records and the fields that `hide` names by id and by name.
     """
 
     kind: FaultKind
@@ -54,6 +62,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 500
     retry_after: Annotated[float, msgspec.Meta(ge=0)] = 2
     seconds: Annotated[float, msgspec.Meta(ge=0, le=600)] = 1.0
+    hide: list[str] = []
 
     def matches(self, method: str, path: str) -> bool:
         """Whether a call with this method and path gets the fault."""
@@ -129,6 +138,15 @@ class Vendor(Protocol):
 
     def state(self) -> Any:
         """The whole state as a JSON value that depends on nothing but what was done."""
+        ...
+
+
+@runtime_checkable
+class Spoiling(Protocol):
+    """A vendor's sandbox that has lists to spoil."""
+
+    def spoil(self, fault: Fault, body: Any) -> Any:
+        """The JSON body of a list spoiled by a fault of SPOILED; any other body as it is."""
         ...
 
 
@@ -251,8 +269,28 @@ class Frame:
                 await _hang_up(receive, fault.seconds)
             case Fault(kind="drop_connection"):
                 await _hang_up(receive, 0)
+            case Fault(kind=kind) if kind in SPOILED:
+                await self._spoil(fault, scope, replay, send)
             case _:
                 await self._vendor.refuse(fault)(scope, replay, send)
+
+    async def _spoil(self, fault: Fault, scope: Scope, replay: Receive, send: Send) -> None:
+        """Answer as the vendor does, spoiled; without compression, so that the body can be read."""
+        plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+        sent: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            sent.append(message)
+
+        await self._app({**scope, "headers": plain}, replay, keep)
+        start, body = sent[0], b"".join(message.get("body", b"") for message in sent[1:])
+        content = _json_or_none(body)
+        if start["status"] == 200 and content is not None and isinstance(self._vendor, Spoiling):
+            body = orjson.dumps(self._vendor.spoil(fault, content))
+        headers = [(n, v) for n, v in start["headers"] if n != b"content-length"]
+        headers.append((b"content-length", str(len(body)).encode()))
+        await send({**start, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 async def _swallow(_: Message) -> None:
@@ -305,7 +343,10 @@ def install(app: Starlette, vendor: Vendor) -> None:
 def _controls(vendor: Vendor, faults: Faults, journal: Journal) -> list[Route]:
     def arm(body: bytes) -> Any:
         given = msgspec.json.decode(body, type=list[Fault] | Fault)
-        faults.arm(given if isinstance(given, list) else [given])
+        wanted = given if isinstance(given, list) else [given]
+        if any(fault.kind in SPOILED for fault in wanted) and not isinstance(vendor, Spoiling):
+            raise ValueError(f"this sandbox has no lists that could be {', '.join(SPOILED)}")
+        faults.arm(wanted)
         return {"armed": faults.to_list()}
 
     def disarm(_: bytes) -> Any:

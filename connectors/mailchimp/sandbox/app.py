@@ -29,6 +29,7 @@ from connectors.kit.sandbox import Clock, Fault, WebhookSender, install
 from connectors.mailchimp.sandbox import audience_api, campaign_api, edits, login, member_api
 from connectors.mailchimp.sandbox.batches import Batches, finished
 from connectors.mailchimp.sandbox.hooks import Webhooks
+from connectors.mailchimp.sandbox.spoil import spoil
 from connectors.mailchimp.sandbox.state import Account, ApiError, invalid, not_found
 from connectors.mailchimp.sandbox.views import Call, Handler, check_shape, project
 
@@ -74,6 +75,10 @@ class Mailchimp:
             return Response(FORBIDDEN_PAGE, 403, media_type="text/html")
         title, detail = _MESSAGES.get(status, ("Error", "The request could not be served."))
         return _problem(ApiError(status, title, detail))
+
+    def spoil(self, fault: Fault, body: Any) -> Any:
+        """A list that does not show everything."""
+        return spoil(fault, body)
 
     def seed(self, body: Any) -> Any:
         """Load records; see `edits`."""
