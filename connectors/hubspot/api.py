@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from connectors.kit.budget import Budget
-from connectors.kit.http import Answer, Http, Refusal, Vendor
+from connectors.kit.http import Answer, Http, Vendor
 
 BATCH = 100
 SEARCH_PAGE = 200
@@ -111,16 +111,6 @@ class Api:
         route = "/crm/v3/objects/{object}/search"
         answer = await self.http.read("POST", route, {"object": object_}, json=body, also=self._searches)
         return int(_object(answer)["total"])
-
-    async def exists(self, object_: str, id_: str) -> bool:
-        """Whether a live record is answered for this id, by the endpoint of single records."""
-        try:
-            await self.http.read("GET", "/crm/v3/objects/{object}/{id}", {"object": object_, "id": id_})
-        except Refusal as refusal:
-            if refusal.answer.status == 404:
-                return False
-            raise
-        return True
 
     async def write(self, object_: str, verb: str, inputs: Sequence[Json]) -> Json:
         """One batch "update", "upsert" or "archive" of at most 100; {} where nothing is answered."""

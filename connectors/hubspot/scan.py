@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from connectors.hubspot.api import Api
 from connectors.hubspot.records import Reader
 from connectors.hubspot.source import following
+from connectors.kit.http import Refusal
 from hub.change import Change
 
 CHANNEL = "audit"
@@ -43,6 +44,16 @@ class Scan:
         """The records of these ids: found, merged into another, in the recycling bin, or gone for good."""
         reading = await self.reader.read(self.object, ids, CHANNEL)
         archived = await self.reader.archived(self.object, reading.missing, CHANNEL) if reading.missing else {}
-        erased = [i for i in reading.missing if i not in archived and not await self.api.exists(self.object, i)]
+        erased = [i for i in reading.missing if i not in archived and not await self.exists(i)]
         gone = [Change(self.reader.system, self.object, i, op="delete", channel=CHANNEL) for i in erased]
         return [*reading.changes(), *archived.values(), *gone]
+
+    async def exists(self, id_: str) -> bool:
+        """Whether a live record is answered for this id, by the endpoint of single records."""
+        try:
+            await self.api.http.read("GET", "/crm/v3/objects/{object}/{id}", {"object": self.object, "id": id_})
+        except Refusal as refusal:
+            if refusal.answer.status == 404:
+                return False
+            raise
+        return True

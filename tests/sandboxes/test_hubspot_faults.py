@@ -257,3 +257,28 @@ def test_searches_have_a_limit_of_their_own_and_no_headers(box: Box) -> None:
     assert 429 in statuses
     box.control("clock", {"advance_seconds": 1})
     assert box.http.post(f"{CONTACTS}/search", json={}).status_code == 200
+
+
+def test_lists_are_spoiled_and_still_answered_with_200(box: Box) -> None:
+    for number in range(1, 5):
+        box.create("contacts", email=f"c{number}@example.com", firstname=f"First{number}")
+    whole = box.call("GET", f"{CONTACTS}?limit=3")
+    ids = [record["id"] for record in whole["results"]]
+
+    def spoiled(fault: dict[str, Any], search: bool = False) -> Any:
+        box.control("faults", fault)
+        return box.search("contacts") if search else box.call("GET", f"{CONTACTS}?limit=3")
+
+    cut = spoiled({"kind": "truncated"})
+    assert [record["id"] for record in cut["results"]] == ids[:1]
+    assert "paging" not in cut
+    assert spoiled({"kind": "empty"}) == {"results": []}
+    assert spoiled({"kind": "empty"}, search=True)["total"] == 0
+    assert spoiled({"kind": "miscounted"}, search=True)["total"] == 5
+    narrow = spoiled({"kind": "narrowed", "hide": [ids[1], "firstname"]})
+    assert [record["id"] for record in narrow["results"]] == [ids[0], ids[2]]
+    assert all("firstname" not in record["properties"] for record in narrow["results"])
+    assert spoiled({"kind": "narrowed", "hide": [ids[1]]}, search=True)["total"] == 3
+    box.control("faults", {"kind": "truncated"})
+    assert box.call("GET", f"{CONTACTS}/{ids[0]}")["id"] == ids[0], "a single record is no list"
+    assert box.call("GET", f"{CONTACTS}?limit=3") == whole

@@ -170,3 +170,29 @@ def test_bodies_of_the_wrong_shape_are_refused(box: Box, method: str, path: str,
     assert answer.status_code == 400, answer.text
     assert answer.json()["title"] == "Invalid Resource"
     assert box.control.get("/state").json() == before
+
+
+def test_lists_are_spoiled_and_still_answered_with_200(box: Box) -> None:
+    box.seed(
+        *(
+            {"email_address": f"c{n}@example.com", "status": "subscribed", "merge_fields": {"FNAME": "F"}}
+            for n in range(4)
+        )
+    )
+    whole = box.api.get(MEMBERS).json()
+
+    def spoiled(**fault: Any) -> Any:
+        arm(box, match="GET /3.0/lists", **fault)
+        return box.api.get(MEMBERS).raise_for_status().json()
+
+    cut = spoiled(kind="truncated")
+    assert (cut["members"], cut["total_items"]) == (whole["members"][:2], 4)
+    nothing = spoiled(kind="empty")
+    assert (nothing["members"], nothing["total_items"]) == ([], 0)
+    assert spoiled(kind="miscounted")["total_items"] == 5
+    narrow = spoiled(kind="narrowed", hide=[whole["members"][0]["contact_id"], "FNAME"])
+    assert (len(narrow["members"]), narrow["total_items"]) == (3, 3)
+    assert all("FNAME" not in member["merge_fields"] for member in narrow["members"])
+    arm(box, kind="truncated")
+    assert box.member("c1@example.com")["email_address"] == "c1@example.com", "a single member is no list"
+    assert box.api.get(MEMBERS).json()["members"] == whole["members"]

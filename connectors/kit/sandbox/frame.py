@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -32,13 +32,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from connectors.kit.sandbox.spoiling import SPOILED, Spoiling, answer_spoiled
 from connectors.kit.sandbox.webhooks import WebhookSender, WebhookSettings
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_JOURNAL_CALLS = 50_000
 MAX_JOURNAL_BYTES = 64 * 1024 * 1024
 
-SPOILED = ("truncated", "empty", "miscounted", "narrowed")
 FaultKind = Literal[
     "status", "timeout_after_commit", "slow", "expired_token", "rate_limit", "drop_connection",
     "truncated", "empty", "miscounted", "narrowed",
@@ -138,15 +138,6 @@ class Vendor(Protocol):
 
     def state(self) -> Any:
         """The whole state as a JSON value that depends on nothing but what was done."""
-        ...
-
-
-@runtime_checkable
-class Spoiling(Protocol):
-    """A vendor's sandbox that has lists to spoil."""
-
-    def spoil(self, fault: Fault, body: Any) -> Any:
-        """The JSON body of a list spoiled by a fault of SPOILED; any other body as it is."""
         ...
 
 
@@ -270,27 +261,9 @@ class Frame:
             case Fault(kind="drop_connection"):
                 await _hang_up(receive, 0)
             case Fault(kind=kind) if kind in SPOILED:
-                await self._spoil(fault, scope, replay, send)
+                await answer_spoiled(self._app, self._vendor, fault, scope, replay, send)
             case _:
                 await self._vendor.refuse(fault)(scope, replay, send)
-
-    async def _spoil(self, fault: Fault, scope: Scope, replay: Receive, send: Send) -> None:
-        """Answer as the vendor does, spoiled; without compression, so that the body can be read."""
-        plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-        sent: list[Message] = []
-
-        async def keep(message: Message) -> None:
-            sent.append(message)
-
-        await self._app({**scope, "headers": plain}, replay, keep)
-        start, body = sent[0], b"".join(message.get("body", b"") for message in sent[1:])
-        content = _json_or_none(body)
-        if start["status"] == 200 and content is not None and isinstance(self._vendor, Spoiling):
-            body = orjson.dumps(self._vendor.spoil(fault, content))
-        headers = [(n, v) for n, v in start["headers"] if n != b"content-length"]
-        headers.append((b"content-length", str(len(body)).encode()))
-        await send({**start, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
 
 
 async def _swallow(_: Message) -> None:
