@@ -6,9 +6,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from hub.config.loading import loads
 from hub.drift import Drift, Threshold
 from hub.edge.embedded import Embedded
-from hub.errors import Reject, Retry
+from hub.edge.wiring import MANIFESTS, audit_plans
+from hub.errors import ConfigError, Reject, Retry
 from streams import settling
 from streams.audit import Order, audit
 from streams.audit_store import KEPT, latest
@@ -206,3 +208,26 @@ async def test_old_audits_are_forgotten_but_not_those_that_wait(pool: asyncpg.Po
         assert isinstance(vendor, Sandbox)
         assert (await hub.audit()).row.state == "waiting"
         assert await pool.fetchval("select count(*) from hub.audit where state = 'waiting'") == 1
+
+
+SYSTEMS = """
+version: 1
+systems:
+  news:
+    connector: mailchimp
+    api_key: ${KEY}
+    list_id: a
+    audit: {hours: 6, sample: 50, wait_records: 3, wait_percent: 1}
+    objects: {members: {deletes: scan}}
+  crm: {connector: hubspot, access_token: "${KEY}", objects: {contacts: {deletes: scan}, companies: {}}}
+  other: {connector: hubspot, access_token: "${KEY}", objects: [companies]}
+"""
+
+
+def test_the_configuration_says_what_is_audited_when() -> None:
+    config = loads(SYSTEMS, MANIFESTS, {"KEY": "x-us1"})
+    news, crm_ = audit_plans(config)
+    assert news == Plan("news", ["members"], ["members"], 50, 21_600, 86_400, Threshold(3, 0.01))
+    assert (crm_.system, crm_.scans, crm_.sample_seconds, crm_.threshold) == ("crm", ["contacts"], 0, Threshold())
+    with pytest.raises(ConfigError, match="unknown key 'smaple'"):
+        loads(SYSTEMS.replace("sample", "smaple"), MANIFESTS, {"KEY": "x-us1"})

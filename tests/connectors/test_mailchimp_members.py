@@ -243,3 +243,21 @@ def test_the_hash_is_of_the_lower_case() -> None:
 def test_the_data_centre_is_the_ending_of_the_key() -> None:
     with pytest.raises(Exception, match="data centre"):
         Mailchimp("mailchimp", {"api_key": "no-data-center/", "list_id": "a1"}, {})
+
+
+async def test_a_page_that_shows_less_than_it_counts_is_not_the_last_one() -> None:
+    async with rigged() as rig:
+        await rig.seed(
+            *(
+                {
+                    "email_address": f"c{n}@example.com",
+                    "status": "subscribed",
+                    "last_changed": f"2026-01-01T00:00:{n:02d}Z",
+                }
+                for n in range(40)
+            )
+        )
+        await rig.fault("truncated", "GET /3.0/lists", times=3)
+        changes, checkpoint = await drain(rig.connector)
+        assert len({change.external_id for change in changes}) == 40
+        assert await drain(rig.connector, checkpoint=checkpoint) == ([], checkpoint)
