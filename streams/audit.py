@@ -157,14 +157,13 @@ def dated(change: Change, state: RecordState | None, seen: bool = True) -> Chang
     return replace(change, version=last + 1, exact=False)
 
 
-async def tell(context: Context, row: Row, before: str) -> None:
-    """Raise the alert that fits how an audit ended, and clear the one that no longer does."""
-    if row.state == before:
-        return
-    subject = f"{row.system}/{row.object}"
-    if before in ALERTS:
-        await alerts.cleared(context, ALERTS[before], subject, f"the last audit ended {row.state}")
-    if row.state in ALERTS:
+async def tell(context: Context, row: Row, before: set[str]) -> None:
+    """Raise the alert that fits how an audit ended, and clear those that no longer do."""
+    subject = f"{row.system}/{row.object} ({row.mode})"
+    for state in sorted(before - {row.state}):
+        if state in ALERTS:
+            await alerts.cleared(context, ALERTS[state], subject, f"the last audit ended {row.state}")
+    if row.state in ALERTS and row.state not in before:
         await alerts.raised(context, ALERTS[row.state], subject, f"{row.reason}. {remedy(row)}")
 
 

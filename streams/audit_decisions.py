@@ -45,7 +45,7 @@ async def approve(context: Context, number: int, author: str, reason: str) -> Ro
         await _decide(conn, decided)
         await append(context, conn, [*records, event_of(context, decided, author=author)])
     metrics.captured(gone)
-    await tell(context, decided, "waiting")
+    await tell(context, decided, {"waiting"})
     return decided
 
 
@@ -56,7 +56,7 @@ async def discard(context: Context, number: int, author: str, reason: str) -> Ro
     async with context.pool.acquire() as conn, conn.transaction():
         await _decide(conn, decided)
         await append(context, conn, [event_of(context, decided, author=author)])
-    await tell(context, decided, "waiting")
+    await tell(context, decided, {"waiting"})
     return decided
 
 

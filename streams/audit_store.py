@@ -37,17 +37,21 @@ class Row:
     id: int = 0
 
 
-async def store(conn: Connection, row: Row, drift: Sequence[Drift]) -> tuple[Row, str]:
-    """Keep an audit and what it found; with its number, and how the one before it ended. A reading that is as complete
-    as an earlier one whose deletes wait takes its place."""
+async def store(conn: Connection, row: Row, drift: Sequence[Drift]) -> tuple[Row, set[str]]:
+    """Keep an audit and what it found; with its number, and the states that it takes the place of: that of the last audit
+    of its mode, and "waiting" where a reading as complete as an earlier one replaces it. Deletes wait until then."""
     key = (row.system, row.object)
-    before = await conn.fetchval(
-        "select state from hub.audit where system = $1 and object = $2 order by id desc limit 1", *key
-    )
+    last = await conn.fetchval(
+        "select state from hub.audit where system = $1 and object = $2 and mode = $3 order by id desc limit 1",
+        *key, row.mode,
+    )  # fmt: skip
+    before = {last} - {"waiting", None}
     if row.mode == "full" and row.state != "incomplete":
-        await conn.execute(
-            "update hub.audit set state = 'replaced' where system = $1 and object = $2 and state = 'waiting'", *key
-        )
+        replaced = await conn.fetch(
+            "update hub.audit set state = 'replaced' where system = $1 and object = $2 and state = 'waiting' returning 1",
+            *key,
+        )  # fmt: skip
+        before |= {"waiting"} if replaced else set()
     values = asdict(row)
     places = ", ".join(f"${place}" for place in range(1, len(COLUMNS) + 1))
     number = await conn.fetchval(
@@ -62,17 +66,19 @@ async def store(conn: Connection, row: Row, drift: Sequence[Drift]) -> tuple[Row
         "delete from hub.audit where system = $1 and object = $2 and state <> 'waiting' and id <= $3 - $4::int",
         *key, number, KEPT,
     )  # fmt: skip
-    return replace(row, id=number), before or ""
+    return replace(row, id=number), before
 
 
 async def latest(context: Context) -> list[dict[str, Any]]:
-    """Of every audited object the newest audit, and how many records of each kind of drift it found."""
+    """Of every object the newest audit of each mode, and those whose deletes wait; with how many records of each kind of
+    drift it found."""
     rows = await context.pool.fetch(
-        "select distinct on (a.system, a.object) a.*,"
+        "select a.*,"
         " (select count(*) from hub.drift d where d.audit_id = a.id and d.kind = 'missing') as missing,"
         " (select count(*) from hub.drift d where d.audit_id = a.id and d.kind = 'stale') as stale,"
         " (select count(*) from hub.drift d where d.audit_id = a.id and d.kind = 'extra') as extra"
-        " from hub.audit a order by a.system, a.object, a.id desc"
+        " from hub.audit a where a.state = 'waiting' or a.id in"
+        " (select max(id) from hub.audit group by system, object, mode) order by a.system, a.object, a.id"
     )
     return [dict(r) for r in rows]
 

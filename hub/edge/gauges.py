@@ -130,14 +130,16 @@ async def _slots(context: Context) -> list[Sample]:
 
 
 async def audits(context: Context) -> list[Sample]:
-    """How the last audit of each object ended, and what it found. An object that was never audited is told as clean."""
-    found = {(row["system"], row["object"]): row for row in await latest(context)}
+    """How the last audits of each object ended, of a sample and of all of it, and what they found; deletes that wait are
+    told until somebody decides. An object that was never audited is told as clean."""
+    rows = await latest(context)
     samples: list[Sample] = []
     for key in context.model.mappings:
-        row = found.get(key, {})
-        samples += [(metrics.DRIFT, (*key, kind), row.get(kind, 0)) for kind in ("missing", "stale", "extra")]
-        ended = row.get("state", "clean")
-        samples += [(metrics.AUDIT_STATE, (*key, state), state == ended) for state in ENDS]
+        found = [row for row in rows if (row["system"], row["object"]) == key]
+        ended = {row["state"] for row in found} or {"clean"}
+        samples += [(metrics.AUDIT_STATE, (*key, state), state in ended) for state in ENDS]
+        for kind in ("missing", "stale", "extra"):
+            samples.append((metrics.DRIFT, (*key, kind), max([0, *(row[kind] for row in found)])))
     return samples
 
 

@@ -8,10 +8,11 @@ import pytest
 
 from hub.config.loading import loads
 from hub.drift import Drift, Threshold
+from hub.edge import gauges
 from hub.edge.embedded import Embedded
 from hub.edge.wiring import MANIFESTS, audit_plans
 from hub.errors import ConfigError, Reject, Retry
-from streams import settling
+from streams import audit_decisions, settling
 from streams.audit import Order, audit
 from streams.audit_store import KEPT, latest
 from streams.auditing import Plan, due, turn
@@ -80,7 +81,7 @@ async def test_drift_is_reported_by_record_and_field_and_repaired_by_changes(hub
     }
     assert [t["kind"] for t in told if t["external_id"] is None] == ["clean", "clean", "drift"]
     assert await hub.alerts() == [("drift", "raised")]
-    (row,) = await latest(hub.stages.context)
+    _, row = await latest(hub.stages.context)
     assert (row["missing"], row["stale"], row["extra"]) == (1, 1, 1)
 
     repaired = await hub.audit(apply="all")
@@ -201,13 +202,24 @@ async def test_old_audits_are_forgotten_but_not_those_that_wait(pool: asyncpg.Po
         for number in range(1, 13):
             await vendor.erase(number)
         assert (await hub.audit()).row.state == "waiting"
+        await vendor.spoil("empty")
+        assert (await hub.audit()).row.state == "incomplete"
+        await vendor.heal()
         for _ in range(KEPT + 2):
             await hub.audit(full=False, apply="nothing", sample=1, patience=-1)
+        assert ("deletes_waiting", "cleared") not in await hub.alerts(), "nobody has decided"
+        told = {(m.name, labels): value for m, labels, value in await gauges.audits(hub.stages.context)}
+        assert told["hub_audit_ended", ("mailchimp", "members", "waiting")] == 1
         states = [r["state"] for r in await pool.fetch("select state from hub.audit order by id")]
         assert (states[0], len(states)) == ("waiting", KEPT + 1)
         assert isinstance(vendor, Sandbox)
         assert (await hub.audit()).row.state == "waiting"
         assert await pool.fetchval("select count(*) from hub.audit where state = 'waiting'") == 1
+        assert (await hub.alerts()).count(("deletes_waiting", "raised")) == 1
+        await audit_decisions.discard(
+            hub.stages.context, (await audit_decisions.waiting(hub.stages.context))[0]["id"], "ann", ""
+        )
+        assert ("deletes_waiting", "cleared") in await hub.alerts()
 
 
 SYSTEMS = """
