@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 import orjson
 import structlog
 
+from connectors.kit.allowance import Priority
 from connectors.kit.connector import Checkpoint, Page, Stream
+from connectors.kit.line import calling
 from hub import event
 from hub.change import Change
 from hub.errors import Fatal, HubError, Retry, Unauthorized
@@ -42,6 +44,20 @@ class Capture:
     async def step(self) -> int:
         """Read until nothing is left for now; returns how many changes were captured."""
         began = datetime.now(UTC)
+        with calling(await self._priority()):
+            captured = await self._read()
+        await self._reached_end(began)
+        self.healthy, self.last_error = True, None
+        return captured
+
+    async def _priority(self) -> Priority:
+        """A first complete reading can wait; what happens now cannot."""
+        read = await self.context.pool.fetchval(
+            "select complete from hub.checkpoint where system = $1 and stream = $2", self.system, self.stream.name
+        )
+        return Priority.POLL if read else Priority.BACKFILL
+
+    async def _read(self) -> int:
         captured = 0
         connector = await self.context.connector(self.system)
         # Closed at once when storing a page fails: a source may hold a transaction open while it is read.
@@ -51,8 +67,6 @@ class Capture:
                 self.busy_since = time.monotonic()
                 await page.acknowledge()
                 captured += len(page.changes)
-        await self._reached_end(began)
-        self.healthy, self.last_error = True, None
         return captured
 
     async def _checkpoint(self) -> Checkpoint | None:

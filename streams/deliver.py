@@ -10,7 +10,9 @@ from itertools import groupby
 
 import structlog
 
+from connectors.kit.allowance import Priority
 from connectors.kit.connector import Connector
+from connectors.kit.line import calling
 from hub.errors import AuthError, Reject, Retry
 from hub.receipt import Deferred, Receipt, Refused
 from hub.write import Write
@@ -83,7 +85,8 @@ class Deliverer:
     async def _deliver(self, writes: Sequence[Write]) -> list[Receipt]:
         metrics.count(metrics.ATTEMPTS, "deliver", self.target, by=len(writes))
         try:
-            with tracing.working("deliver", (w.trace for w in writes), {"hub.target": self.target}):
+            working = tracing.working("deliver", (w.trace for w in writes), {"hub.target": self.target})
+            with calling(Priority.DELIVER), working:
                 answers = await (await self.context.connector(self.target)).deliver(writes)
             self.healthy, self.last_error = True, None
             metrics.answered(self.target, answers)

@@ -5,6 +5,8 @@ from typing import Any
 
 import orjson
 
+from connectors.kit.allowance import Priority
+from connectors.kit.line import calling
 from hub.change import Change, Notice
 from hub.errors import HubError, Reject
 from streams import metrics, tracing
@@ -41,7 +43,8 @@ class Refetch:
 
     async def _fetch(self, notices: Sequence[Notice]) -> Sequence[Change]:
         try:
-            return await (await self.context.connector(self.system)).fetch(notices)
+            with calling(Priority.REFETCH):
+                return await (await self.context.connector(self.system)).fetch(notices)
         except Reject:
             raise
         except HubError as error:

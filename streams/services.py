@@ -8,7 +8,7 @@ import mode
 import structlog
 
 from hub.change import Change
-from streams import capture, deliver, metrics, steward
+from streams import budgets, capture, deliver, metrics, steward
 from streams.auditing import Plan
 from streams.auditing import forever as audits_forever
 from streams.capture import Capture, to_records
@@ -117,7 +117,7 @@ async def _open_gate(context: Context) -> None:
 
 
 def upkeep(context: Context) -> Loop:
-    """Expire pins, empty the outbox after a crash, forget old intents, compact the PostgreSQL log."""
+    """Expire pins, empty the outbox after a crash, watch budgets, forget old intents, compact the PostgreSQL log."""
     return Loop("upkeep", lambda: _upkeep(context))
 
 
@@ -127,6 +127,7 @@ async def _upkeep(context: Context) -> None:
         try:
             await publish(context)
             await expire_pins(context)
+            await budgets.watch(context)
             if turn % SWEEP_TURNS == SWEEP_TURNS - 1:
                 await _sweep(context)
         except INFRASTRUCTURE as error:

@@ -238,3 +238,11 @@ create table if not exists hub.drift (
     fields text[] not null default '{}',
     primary key (audit_id, external_id)
 );
+-- What is known of a vendor's account and who calls it now: connectors.kit.allowance.State. Written some times a second
+-- while an account is called; room on the page keeps these updates from growing the index.
+create table if not exists hub.budget (
+    account text primary key,
+    state jsonb not null default '{}',
+    nearly_used boolean not null default false,
+    at timestamptz not null default now()
+) with (fillfactor = 30);

@@ -5,11 +5,12 @@ at most 100 inputs; longer lists are cut here for reads, and by the caller for w
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
+from connectors.kit.allowance import Told
 from connectors.kit.budget import Budget
 from connectors.kit.http import Answer, Http, Vendor
 
@@ -37,22 +38,32 @@ def _detail(detail: Json) -> str:
     return (f"{name}: " if name else "") + str(detail["message"])[:200] + needs
 
 
-def _remaining(headers: Mapping[str, str]) -> tuple[int, float] | None:
-    left, window = (
-        headers.get("x-hubspot-ratelimit-remaining"),
-        headers.get("x-hubspot-ratelimit-interval-milliseconds"),
-    )
-    if not (left and window and left.isdigit() and window.isdigit()):
+def _told(answer: Answer) -> Told | None:
+    """The counts of the window and of the day (the latter for apps of one account only). Searches tell none."""
+    names = ("max", "remaining", "daily", "daily-remaining")
+    most, left, daily_most, daily_left = (_number(answer.headers.get(f"x-hubspot-ratelimit-{name}")) for name in names)
+    if answer.status == 429 and _policy(answer, "DAILY"):
+        daily_left = 0
+    if most is None and daily_left is None:
         return None
-    return int(left), int(window) / 1000
+    return Told(most, left, daily_most, daily_left)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
+
+
+def _policy(answer: Answer, name: str) -> bool:
+    """Whether a 429 names this limit."""
+    return f'"{name}"'.encode() in answer.body
 
 
 def _wait(answer: Answer) -> float:
     """Seconds to wait after a 429, by the limit it names: a day's calls being used up passes at midnight only."""
-    return 900.0 if b'"DAILY"' in answer.body else 1.0
+    return 900.0 if _policy(answer, "DAILY") else 1.0
 
 
-VENDOR = Vendor(reason=words, wait=_wait, remaining=_remaining)
+VENDOR = Vendor(reason=words, wait=_wait, special=lambda answer: _policy(answer, "SECONDLY"), told=_told)
 
 
 class Api:

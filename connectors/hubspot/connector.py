@@ -17,8 +17,9 @@ from connectors.hubspot.setup import judge, provision
 from connectors.hubspot.source import Source
 from connectors.hubspot.target import Target
 from connectors.hubspot.webhooks import Webhooks
+from connectors.kit.allowance import Limit
 from connectors.kit.auth import Credentials, bearer
-from connectors.kit.budget import Budget, shared
+from connectors.kit.budget import Budget, Budgets, inherited, local
 from connectors.kit.client import Client
 from connectors.kit.connector import Checkpoint, Finding, Limits, Manifest, Page, Request, Setting, Stream
 from connectors.kit.granted import Granted
@@ -73,6 +74,8 @@ MANIFEST = Manifest(
         Setting("base_url", "where the API is", required=False, default="https://api.hubapi.com"),
         Setting("calls_per_10_seconds", "100 for Free and Starter accounts, 0 for no limit", False, False, 190),
         Setting("searches_per_second", "limit of the search endpoints, 0 for no limit", False, False, 5),
+        Setting("calls_per_day", "the day's calls, where HubSpot does not tell; 0 for no limit", False, False, 0),
+        Setting("time_zone", "the account's: its day of calls begins at midnight there", required=False, default="UTC"),
         Setting("index_lag_seconds", "how late the search may show a change", required=False, default=60),
         Setting("deletes_seconds", "seconds between looks into the recycling bin", required=False, default=300),
         Setting("poll_seconds", "seconds between polls of one object", required=False, default=5),
@@ -81,7 +84,8 @@ MANIFEST = Manifest(
     auth="bearer",
     oauth=authorization,
     webhooks="hubspot-v3",
-    limits=Limits(batch=BATCH, calls=190, per_seconds=10.0, concurrency=8),
+    # HubSpot limits no calls at once; so many let 190 calls of a second each pass.
+    limits=Limits(batch=BATCH, calls=190, per_seconds=10.0, concurrency=20),
     dialect=DIALECT,
     codecs=CODECS,
     api_version="CRM v3, associations v4 (supported until 2027-03-30)",
@@ -103,6 +107,7 @@ class HubSpot:
         self._layouts = {object_: layout(mapping) for object_, mapping in mappings.items()}
         self._webhooks = Webhooks(system, self._secret, self._portal, self._layouts)
         self.tokens: TokenStore = MemoryTokens()
+        self._budgets = inherited()
         self._wires: Wires | None = None
 
     async def open(self) -> None:
@@ -163,7 +168,7 @@ class HubSpot:
     def _connected(self) -> "Wires":
         """The parts, made in the event loop that uses them."""
         if self._wires is None:
-            self._wires = _wires(self.system, self._settings, self._layouts, self.tokens)
+            self._wires = _wires(self.system, self._settings, self._layouts, self._budgets or local(), self.tokens)
         return self._wires
 
 
@@ -178,13 +183,11 @@ class Wires:
     sources: Mapping[str, Source]
 
 
-def _wires(system: str, settings: Mapping[str, Any], layouts: Mapping[str, Layout], tokens: TokenStore) -> Wires:
-    base_url = str(settings["base_url"])
-    account = _account(settings)
-    calls, limits = int(settings["calls_per_10_seconds"]), MANIFEST.limits
-    budget = shared(account, calls, limits.per_seconds, limits.concurrency)
-    searches = shared(f"{account}/search", int(settings["searches_per_second"]), 1.0, limits.concurrency)
-    http = Http(system, base_url, _credentials(system, settings, budget, tokens), budget, VENDOR)
+def _wires(
+    system: str, settings: Mapping[str, Any], layouts: Mapping[str, Layout], budgets: Budgets, tokens: TokenStore
+) -> Wires:
+    budget, searches = _drawn(settings, budgets)
+    http = Http(system, str(settings["base_url"]), _credentials(system, settings, budget, tokens), budget, VENDOR)
     api = Api(http, searches)
     reader = Reader(system, api, layouts)
     lag, bin_every = float(settings["index_lag_seconds"]), float(settings["deletes_seconds"])
@@ -192,9 +195,20 @@ def _wires(system: str, settings: Mapping[str, Any], layouts: Mapping[str, Layou
     return Wires(http, api, reader, Target(api, reader), sources)
 
 
-def _account(settings: Mapping[str, Any]) -> str:
-    """A name of the account for its budget that gives no secret away."""
-    known = [str(settings.get(n) or "") for n in ("base_url", "portal_id", "access_token", "client_id")]
+def _drawn(settings: Mapping[str, Any], budgets: Budgets) -> tuple[Budget, Budget]:
+    """The budget of all calls, which HubSpot counts by app and account, and that of searches, counted by account."""
+    app = _name(settings, "access_token" if settings.get("access_token") else "client_id", "portal_id")
+    account = _name(settings, "portal_id") if settings.get("portal_id") else app
+    limits, calls = MANIFEST.limits, int(settings["calls_per_10_seconds"])
+    daily, zone = int(settings["calls_per_day"]), str(settings["time_zone"])
+    limit = Limit(calls, limits.per_seconds, limits.concurrency, daily, zone)
+    searches = Limit(int(settings["searches_per_second"]), 1.0, limits.concurrency)
+    return budgets.of(app, limit), budgets.of(f"{account}/search", searches)
+
+
+def _name(settings: Mapping[str, Any], *keys: str) -> str:
+    """A name for a budget that gives no secret away."""
+    known = [str(settings.get(key) or "") for key in ("base_url", *keys)]
     return "hubspot/" + hashlib.blake2b("\0".join(known).encode(), digest_size=8).hexdigest()
 
 

@@ -19,6 +19,7 @@ import orjson
 import stamina
 from opentelemetry import trace
 
+from connectors.kit.allowance import Told
 from connectors.kit.auth import Credentials
 from connectors.kit.budget import Budget
 from hub.errors import AuthError, HubError, Reject, Retry
@@ -70,14 +71,16 @@ class Vendor:
     reason      parsed body of a refusal -> (what it says, its code or "")
     throttled   whether an answer means "too fast" although its status does not say so
     wait        seconds to pause after "too fast" where no header says
-    remaining   headers -> (calls left, seconds of the window they count for), where the vendor tells
+    special     whether "too fast" concerns only the call's second budget (`also`), not all calls of the account
+    told        an answer -> the vendor's own counts, where it tells
     headers     sent with every call
     """
 
     reason: Callable[[Any], tuple[str, str]] = lambda body: (str(body)[:MAX_REASON], "")
     throttled: Callable[[Answer], bool] = lambda answer: False
     wait: Callable[[Answer], float] = lambda answer: 1.0
-    remaining: Callable[[Mapping[str, str]], tuple[int, float] | None] = lambda headers: None
+    special: Callable[[Answer], bool] = lambda answer: True
+    told: Callable[[Answer], Told | None] = lambda answer: None
     headers: Mapping[str, str] | None = None
 
 
@@ -138,7 +141,7 @@ class Http:
         if answer.status == 401 and self.credentials and await self.credentials.renew(given):
             given = await self.credentials.header()
             answer = await self._observed(method, route, url, given, also, content)
-        return self._judged(answer, also or self.budget)
+        return self._judged(answer, also)
 
     async def _observed(
         self, method: str, route: str, url: str, given: str, also: Budget | None, content: dict[str, Any]
@@ -173,10 +176,10 @@ class Http:
         except httpx.HTTPError as error:  # its text may hold the URL, which may hold a secret
             raise Retry(f"{self.system} cannot be reached: {type(error).__name__}") from None
 
-    def _judged(self, answer: Answer, budget: Budget) -> Answer:
+    def _judged(self, answer: Answer, also: Budget | None) -> Answer:
         """The answer where it is a success, else the error it means."""
-        if (left := self.vendor.remaining(answer.headers)) is not None:
-            self.budget.learn(*left)
+        if (told := self.vendor.told(answer)) is not None:
+            self.budget.learn(told)
         if answer.status < 300:
             return answer
         throttled = answer.status == 429 or self.vendor.throttled(answer)
@@ -184,7 +187,7 @@ class Http:
             after = retry_after(answer.headers)
             if throttled:
                 after = self.vendor.wait(answer) if after is None else after
-                budget.pause(after)
+                (also if also and self.vendor.special(answer) else self.budget).pause(after)
             raise Retry(f"{self.system} answered {answer.status}: {self._words(answer)[0]}", after)
         raise self._refusal(answer)
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from connectors.kit.allowance import Limit
 from connectors.kit.auth import basic
-from connectors.kit.budget import shared
+from connectors.kit.budget import inherited, local
 from connectors.kit.connector import (
     Checkpoint,
     Finding,
@@ -124,6 +125,7 @@ class Mailchimp:
         defaults = {setting.name: setting.default for setting in MANIFEST.settings}
         given = {key: value for key, value in settings.items() if value is not None}
         self._settings: dict[str, Any] = {**defaults, **given}
+        self._budgets = inherited()
         self._name = name
         self._mappings = mappings
         self.tokens: TokenStore = MemoryTokens()
@@ -134,7 +136,7 @@ class Mailchimp:
         """Made at the first call, inside the event loop whose budget it shares."""
         given = self._settings
         account = f"mailchimp:{hashlib.blake2b(_whose(self._name, given).encode(), digest_size=8).hexdigest()}"
-        budget = shared(account, concurrency=MANIFEST.limits.concurrency)
+        budget = (self._budgets or local()).of(account, Limit(concurrency=MANIFEST.limits.concurrency))
         app = login.authorization(self._name, given)
         key = Granted(app, self.tokens, budget) if app else basic("hub", str(given["api_key"]))
         http = Http(self._name, self._base_url, key, budget, VENDOR, TIMEOUT_SECONDS)

@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import stamina
 
+from connectors.kit.budget import using
 from connectors.kit.connector import Connector
 from connectors.kit.tokens import TokenStore
 from connectors.registry import CONNECTORS
@@ -17,7 +18,7 @@ from hub.config import Config, load
 from hub.config.models import Audit
 from hub.drift import Threshold
 from hub.edge import embedded, tokens
-from streams import plan, project, refetch, services
+from streams import budgets, plan, project, refetch, services
 from streams.app import StageApp, Workers, stage_app
 from streams.auditing import Plan
 from streams.capture import Capture
@@ -82,7 +83,8 @@ async def _open(config: Config, data_dir: Path, connect: bool, env: Mapping[str,
     registry = open_registry(env.get("HUB_SCHEMA_REGISTRY"), pool)
     stack.push_async_callback(registry.close)
     await log.ensure_topics(topics(config))
-    connectors = _connectors(config, env) if connect else {}
+    with using(await stack.enter_async_context(budgets.shared(state_url))):
+        connectors = _connectors(config, env) if connect else {}
     for connector in connectors.values():
         stack.push_async_callback(connector.close)
     if connect:
