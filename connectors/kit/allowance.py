@@ -107,7 +107,7 @@ class State(msgspec.Struct):
     used         places in the vendor's window by when they come free (milliseconds), kept a second longer than that
     holders      living processes by token
     paced        until when calls that can wait have had their share of the rate
-    most, others the window as the vendor told it: its limit; (until when, calls that others made in it)
+    most, others the window as the vendor told it: its limit; (heard when, calls that others made in it)
     day, daily_* the account's date, and of its calls: how many, how many are left, when that was last heard
     """
 

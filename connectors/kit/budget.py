@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
-from connectors.kit.allowance import START_SECONDS, Ask, Grant, Limit, Told
+from connectors.kit.allowance import START_SECONDS, Ask, Grant, Limit, Priority, Told
 from connectors.kit.keeping import InProcess, Keeper
 from connectors.kit.line import Line
 from connectors.kit.turns import LONGEST_PAUSE
@@ -105,10 +105,10 @@ class Budget:
             raise
 
     def _settle(self) -> None:
-        """A call is over. Its permit serves again where only calls at once are limited and nobody else waits."""
+        """A call is over. Its permit serves again where only calls at once are limited and nobody is to be preferred."""
         self._busy -= 1
         self._news.settled.append(time.monotonic())
-        if not self.limit.calls and not self._last.contested:
+        if not self.limit.calls and not self._last.contested and self._last.stopped == len(Priority):
             self._permits += 1
             self._serve()
         self._go(urgent=self._last.contested or len(self._line) > 0)

@@ -16,7 +16,7 @@ from connectors.kit.allowance import LEASE_SECONDS, Ask, Grant, Holder, Limit, P
 FRESH_SECONDS = 1.0
 """Who waits asks again well within this; what was asked longer ago is no longer wanted."""
 LONGEST_PAUSE = 900.0
-PACED = Priority.POLL
+PACED = Priority.DELIVER
 """From here on calls are spread over a window that is half used, so that a more urgent one soon finds a place."""
 ANY = 1_000_000_000
 
@@ -31,7 +31,9 @@ def turn(state: State, limit: Limit, ask: Ask, now: float) -> Grant:
     quota.count(state, limit, len(ask.settled), now)
     if ask.told is not None:
         _learn(state, limit, ask.told, me, now)
-    state.paused_until = min(max(state.paused_until, now + ask.pause), now + LONGEST_PAUSE)
+    if ask.pause:
+        state.paused_until = max(state.paused_until, now + ask.pause)
+    state.paused_until = min(state.paused_until, now + LONGEST_PAUSE)
     permits = 0 if now < state.paused_until else _granted(state, limit, me, ask.ahead, now)
     me.held += permits
     rivals = [holder for holder in state.holders.values() if _waits(holder, now)]
@@ -80,7 +82,10 @@ def _learn(state: State, limit: Limit, told: Told, me: Holder, now: float) -> No
         state.most = told.most
         if told.left is not None:
             ours = sum(state.used.values()) + state.held + me.held
-            state.others = (now + limit.per_seconds, max(0, told.most - told.left - ours))
+            theirs, heard_at = max(0, told.most - told.left - ours), state.others[0]
+            # Each is a least estimate, by what we had under way; so the greatest of the latest ones.
+            if theirs >= state.others[1] or not heard_at <= now <= heard_at + limit.per_seconds / 10:
+                state.others = (now, theirs)
 
 
 def _places(state: State, limit: Limit, me: Holder, now: float) -> float:
@@ -88,7 +93,7 @@ def _places(state: State, limit: Limit, me: Holder, now: float) -> float:
     if not limit.calls:
         return float("inf")
     used = sum(places for free_at, places in state.used.items() if free_at > now * 1000)
-    others = state.others[1] if state.others[0] > now else 0
+    others = state.others[1] if state.others[0] > now - limit.per_seconds else 0
     return min(limit.calls, state.most or limit.calls) - used - others - state.held - me.held
 
 

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from connectors.kit import http as kit
+from connectors.kit.allowance import Limit, Told
 from connectors.kit.auth import Credentials, basic, bearer
 from connectors.kit.budget import Budget
 from connectors.kit.http import Answer, Http, Refusal, Vendor, retry_after
@@ -203,13 +204,31 @@ async def test_every_call_is_told_to_observers_by_its_route() -> None:
 async def test_a_vendor_may_say_too_fast_in_its_own_way_and_count_in_its_headers() -> None:
     vendor = Vendor(
         throttled=lambda answer: answer.status == 403 and not answer.body.startswith(b"{"),
-        remaining=lambda headers: (int(headers["x-left"]), 1.0) if "x-left" in headers else None,
+        told=lambda answer: Told(most=9, left=int(answer.headers["x-left"])) if "x-left" in answer.headers else None,
     )
     async with served(Response("slow down", 403), ok(**{"x-left": "0"}), ok(), vendor=vendor) as (http, _):
         with pytest.raises(Retry):
             await http.call("GET", "/things")
+        http.budget = Budget("", Limit(10, 60.0))
         await http.call("GET", "/things")
-        assert http.budget._until_free(asyncio.get_running_loop().time()) > 0
+        await asyncio.sleep(0.5)
+        with pytest.raises(TimeoutError):  # 9 of the 10 are left by our own count, none by the vendor's
+            await asyncio.wait_for(http.call("GET", "/things"), 0.5)
+
+
+@pytest.mark.parametrize("special", [True, False])
+async def test_too_fast_pauses_the_budget_that_it_is_said_of(special: bool) -> None:
+    vendor = Vendor(special=lambda answer: special)
+    async with served(bad(429, {}, **{"retry-after": "60"}), vendor=vendor) as (http, _):
+        also = Budget()
+        with pytest.raises(Retry):
+            await http.call("GET", "/search", also=also)
+        paused, free = (also, http.budget) if special else (http.budget, also)
+        with pytest.raises(Retry, match="asked to pause"):
+            async with paused.call():
+                raise AssertionError("a call was started")
+        async with free.call():
+            pass
 
 
 async def test_basic_credentials() -> None:
