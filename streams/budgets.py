@@ -6,6 +6,7 @@ connections are the keeper's own: who waits for a permit may be holding one of t
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import asyncpg
 import msgspec
@@ -62,6 +63,33 @@ async def shared(state_url: str) -> AsyncIterator[Budgets]:
             yield budgets
         finally:
             await budgets.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How an account's limits are used now: calls that count in its window, callers that wait, whether the vendor asked
+    for a pause, and the share of the day's calls that is left (1 where none are counted)."""
+
+    calls: int
+    waiting: int
+    paused: bool
+    day_left: float
+
+
+async def uses(context: Context) -> dict[str, Use]:
+    """The use of every account."""
+    rows = await context.pool.fetch(
+        "select account, state, extract(epoch from clock_timestamp())::float8 as now from hub.budget"
+    )
+    return {row["account"]: _use(msgspec.json.decode(row["state"], type=State), row["now"]) for row in rows}
+
+
+def _use(state: State, now: float) -> Use:
+    living = [holder for holder in state.holders.values() if holder.alive_until > now]
+    counted = sum(places for free_at, places in state.used.items() if free_at > now * 1000)
+    day = (state.daily_left or 0) / state.daily_most if state.daily_most else 1.0
+    waiting = sum(sum(holder.wants) for holder in living)
+    return Use(counted + sum(holder.held for holder in living), waiting, state.paused_until > now, day)
 
 
 async def watch(context: Context) -> None:

@@ -82,6 +82,11 @@ SOURCE_AGE = Metric("hub_source_age_seconds", _G, ("system", "stream"), "seconds
 DRIFT = Metric("hub_audit_drift_records", _G, ("system", "object", "kind"), "records",
                "Records in which the last audit found hub and system to differ.")
 AUDIT_STATE = Metric("hub_audit_ended", _G, ("system", "object", "state"), "1 or 0", "How the last audit ended.")
+BUDGET_CALLS = Metric("hub_budget_window_calls", _G, ("account",), "calls", "Calls that count in an account's window now.")
+BUDGET_WAITING = Metric("hub_budget_waiting_callers", _G, ("account",), "callers", "Callers that wait for their turn.")
+BUDGET_PAUSED = Metric("hub_budget_paused", _G, ("account",), "1 or 0", "Whether the vendor asked for a pause.")
+BUDGET_DAY = Metric("hub_budget_day_left_ratio", _G, ("account",), "share",
+                    "What is left of the day's calls; 1 where none are counted.")
 SLOT_LAG = Metric("hub_replication_slot_lag_bytes", _G, ("system",), "bytes", "Log that a database keeps for the hub.")
 # fmt: on
 

@@ -33,17 +33,18 @@ def learn(state: State, told: Told, now: float) -> None:
         state.daily_left, state.told_at = told.daily_left, now
 
 
-def room(state: State, me: Holder) -> float:
-    """Calls left today, beside those under way; infinite where no quota is known."""
-    return float("inf") if state.daily_left is None else state.daily_left - me.held - state.held
+def room(state: State, me: Holder, priority: int) -> float:
+    """Calls of today that such a caller may still use, beside those under way; infinite where no quota is known."""
+    if state.daily_left is None:
+        return float("inf")
+    return state.daily_left - me.held - state.held - (state.daily_most or 0) * KEPT[priority]
 
 
 def stopped(state: State, me: Holder) -> int:
     """The first priority that today's calls are no longer spent on; `EVERYBODY` where all may go on."""
     if not state.daily_most:
         return EVERYBODY
-    left = room(state, me)
-    return next((p for p, kept in enumerate(KEPT) if left <= state.daily_most * kept), EVERYBODY)
+    return next((priority for priority in Priority if room(state, me, priority) <= 0), EVERYBODY)
 
 
 def probe(state: State, me: Holder, now: float) -> int | None:

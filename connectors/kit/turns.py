@@ -104,19 +104,19 @@ def _granted(state: State, limit: Limit, me: Holder, ahead: int, now: float) -> 
     if (probing := quota.probe(state, me, now)) is not None:
         me.wants[probing] -= 1 if min(places, slots) >= 1 else 0
         return int(min(places, slots) >= 1)
-    stopped = quota.stopped(state, me)
-    free = int(max(0, min(places, slots, quota.room(state, me), ANY)))
+    stopped, free = quota.stopped(state, me), max(0, min(places, slots, ANY))
     rivals = [holder for holder in state.holders.values() if _waits(holder, now)]
     total = 0
     for level, wanted in enumerate(me.wants[:stopped]):
-        room = max(0, free - total - sum(sum(rival.wants[:level]) for rival in rivals))
+        today = min(quota.room(state, me, level), ANY)
+        room = max(0, int(min(free - sum(sum(rival.wants[:level]) for rival in rivals), today)) - total)
         given = _share(_paced(state, limit, level, room, places - total, now), wanted, level, me, rivals)
         me.wants[level] -= given
         total += given
         if level >= PACED and limit.calls:
             state.paced = max(state.paced, now) + given * limit.per_seconds / limit.calls
-    if not (sum(me.wants) or rivals or stopped < quota.EVERYBODY) and places - total > limit.calls / 2:
-        total += max(0, min(ahead, free // 2 - total))
+    if not (sum(me.wants) or rivals) and places - total > limit.calls / 2:
+        total += max(0, int(min(ahead, free // 2 - total, quota.room(state, me, Priority.BACKFILL) - total)))
     me.granted_at = now if total else me.granted_at
     return total
 

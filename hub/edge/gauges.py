@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from hub.errors import HubError
-from streams import metrics
+from streams import budgets, metrics
 from streams.audit_store import ENDS, latest
 from streams.context import Context
 from streams.faults import INFRASTRUCTURE
@@ -116,6 +116,15 @@ async def sources(context: Context) -> list[Sample]:
     return samples + await _slots(context)
 
 
+async def accounts(context: Context) -> list[Sample]:
+    """How far vendors' limits are used, by account."""
+    samples: list[Sample] = []
+    for account, use in (await budgets.uses(context)).items():
+        samples += [(metrics.BUDGET_CALLS, (account,), use.calls), (metrics.BUDGET_WAITING, (account,), use.waiting)]
+        samples += [(metrics.BUDGET_PAUSED, (account,), use.paused), (metrics.BUDGET_DAY, (account,), use.day_left)]
+    return samples
+
+
 async def _slots(context: Context) -> list[Sample]:
     """A system that does not answer has no sample; that it does not answer is told elsewhere."""
     samples: list[Sample] = []
@@ -148,5 +157,6 @@ GROUPS = (
     Group("lag", lag, 5.0),
     Group("queue", queue, 5.0),
     Group("sources", sources, 10.0),
+    Group("accounts", accounts, 5.0),
     Group("ledger", ledger, 30.0),
 )
