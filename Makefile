@@ -43,10 +43,11 @@ types: .venv/dev.stamp
 
 soak: .venv/dev.stamp ## Run the long forms of the promises: 1,000,000 changes under at least 40 kills, on each log; report in .hub/soak.json
 	@mkdir -p .hub
-	HUB_LONG=1 HUB_REPORT=.hub/soak.json $(BIN)/python -m pytest tests/promises
+	HUB_LONG=1 HUB_REPORT=.hub/soak.json $(BIN)/python -m pytest tests/promises tests/budgets
 
-bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust
+bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust; and how much of a rate limit is used
 	$(BIN)/python bench/log.py
+	$(BIN)/python bench/budget.py
 
 lock: .venv/dev.stamp ## Write the requirements files anew from pyproject.toml
 	for extra in run kafka dev; do \

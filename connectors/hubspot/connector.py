@@ -6,7 +6,9 @@ Facts about the vendor, with their sources, are in NOTES.md.
 import hashlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from connectors.hubspot.api import BATCH, VENDOR, Api
 from connectors.hubspot.fetch import fetch
@@ -107,6 +109,7 @@ class HubSpot:
         self._layouts = {object_: layout(mapping) for object_, mapping in mappings.items()}
         self._webhooks = Webhooks(system, self._secret, self._portal, self._layouts)
         self.tokens: TokenStore = MemoryTokens()
+        _known_zone(system, str(self._settings["time_zone"]))
         self._budgets = inherited()
         self._wires: Wires | None = None
 
@@ -204,6 +207,14 @@ def _drawn(settings: Mapping[str, Any], budgets: Budgets) -> tuple[Budget, Budge
     limit = Limit(calls, limits.per_seconds, limits.concurrency, daily, zone)
     searches = Limit(int(settings["searches_per_second"]), 1.0, limits.concurrency)
     return budgets.of(app, limit), budgets.of(f"{account}/search", searches)
+
+
+def _known_zone(system: str, zone: str) -> None:
+    try:
+        datetime.now(UTC if zone == "UTC" else ZoneInfo(zone))
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # the latter where it is no name, or that of a directory
+        problem = f"no time zone is called {zone!r} on this machine"
+        raise ConfigError([Problem(f"systems.{system}.time_zone", problem, "a name like Europe/Berlin")]) from None
 
 
 def _name(settings: Mapping[str, Any], *keys: str) -> str:
