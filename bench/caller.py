@@ -1,7 +1,7 @@
 """A process that calls one HubSpot account as fast as its budget lets it, for a while. For bench/budget.py and the tests.
 
 Prints "ready" when it could begin, begins at a line on its standard input, and prints at its end how its calls went, as
-JSON: {"calls": 200, "waited": [seconds each call waited for its permit]}.
+JSON: {"calls": 200}.
 """
 
 import argparse

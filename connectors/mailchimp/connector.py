@@ -135,7 +135,7 @@ class Mailchimp:
     def _parts(self) -> _Parts:
         """Made at the first call, inside the event loop whose budget it shares."""
         given = self._settings
-        account = f"mailchimp:{hashlib.blake2b(_whose(self._name, given).encode(), digest_size=8).hexdigest()}"
+        account = f"mailchimp/{hashlib.blake2b(_whose(self._name, given).encode(), digest_size=8).hexdigest()}"
         budget = (self._budgets or local()).of(account, Limit(concurrency=MANIFEST.limits.concurrency))
         app = login.authorization(self._name, given)
         key = Granted(app, self.tokens, budget) if app else basic("hub", str(given["api_key"]))

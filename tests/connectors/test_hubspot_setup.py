@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from connectors.hubspot.connector import MANIFEST
+from connectors.hubspot.connector import MANIFEST, HubSpot
 from hub.errors import AuthError, ConfigError
 from hub.mapping import FieldMap, decode, encode
 from tests.connectors.hubspot_support import (
@@ -154,3 +154,8 @@ async def test_the_usual_mapping_is_taken_whole_by_the_vendor() -> None:
             assert {n: held[n] for n in sent} == sent, receipt
         await connector.close()
         assert TOKEN not in repr(vars(connector)["_wires"])
+
+
+def test_a_time_zone_that_is_none_is_told_with_its_place() -> None:
+    with pytest.raises(ConfigError, match=r"systems\.hubspot\.time_zone.*Mars/Phobos.*Europe/Berlin"):
+        HubSpot("hubspot", {"access_token": TOKEN, "time_zone": "Mars/Phobos"}, {})
