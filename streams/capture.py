@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from typing import Protocol
 
 import orjson
 import structlog
@@ -25,6 +26,7 @@ from streams.project import STAGE
 from streams.queue import mark_primed
 from streams.receipts import pause
 from streams.records import NewRecord
+from streams.sources import LOOK_SECONDS, Orders
 from streams.topics import changes_topic
 
 log = structlog.get_logger(__name__)
@@ -39,15 +41,17 @@ class Capture:
         self.stream = stream
         self.healthy = True
         self.last_error: str | None = None
+        self.orders = Orders(context, system, stream.name)
         self.busy_since: float | None = None  # of the poll in hand, when it last moved; seconds of time.monotonic()
 
     async def step(self) -> int:
-        """Read until nothing is left for now; returns how many changes were captured."""
+        """Read until nothing is left for now, or the stream is halted; returns how many changes were captured."""
         began = datetime.now(UTC)
         with calling(await self._priority()):
-            captured = await self._read()
-        await self._reached_end(began)
-        self.healthy, self.last_error = True, None
+            captured, ended = await self._read()
+        if ended:
+            await self._reached_end(began)
+            self.healthy, self.last_error = True, None
         return captured
 
     async def _priority(self) -> Priority:
@@ -57,7 +61,8 @@ class Capture:
         )
         return Priority.POLL if read else Priority.BACKFILL
 
-    async def _read(self) -> int:
+    async def _read(self) -> tuple[int, bool]:
+        """How many changes were captured, and whether nothing was left; a stream that is halted ends before."""
         captured = 0
         connector = await self.context.connector(self.system)
         # Closed at once when storing a page fails: a source may hold a transaction open while it is read.
@@ -67,7 +72,9 @@ class Capture:
                 self.busy_since = time.monotonic()
                 await page.acknowledge()
                 captured += len(page.changes)
-        return captured
+                if await self.orders.halted():
+                    return captured, False
+        return captured, True
 
     async def _checkpoint(self) -> Checkpoint | None:
         row = await self.context.pool.fetchval(
@@ -108,11 +115,15 @@ class Capture:
 
 
 async def to_records(
-    context: Context, changes: Sequence[Change], parents: Mapping[RecordId, str | None] | None = None
+    context: Context,
+    changes: Sequence[Change],
+    parents: Mapping[RecordId, str | None] | None = None,
+    observed: int | None = None,
 ) -> list[NewRecord]:
     """Envelope changes as events for the log. Where a source has neither version nor clock, the record's previous
-    event stands in for them. `parents` are the traces that records' changes come in with."""
-    observed, traced = now(), tracing.on()
+    event stands in for them. `parents` are the traces that records' changes come in with; they were seen at `observed`
+    (microseconds; now by default)."""
+    observed, traced = observed or now(), tracing.on()
     previous = await _previous(context, [c for c in changes if c.version is None and c.at is None])
     records = []
     for change in changes:
@@ -180,19 +191,35 @@ async def behind(context: Context, stage: str, topics: Sequence[str]) -> int:
     return sum(max(0, end - max(done.get(key, 0), starts.get(key, 0))) for key, end in ends.items())
 
 
-async def forever(capture: Capture) -> None:
+class Aside(Protocol):
+    """What else is done with a stream by whoever polls it: `turn` after each poll, and at least every second.
+
+    waiting   whether the next turn waits for a poll
+    """
+
+    @property
+    def waiting(self) -> bool: ...
+
+    async def turn(self) -> float:
+        """Do a bounded piece; seconds until there may be more to do."""
+
+    async def close(self) -> None:
+        """Let go: another worker may go on."""
+
+
+async def forever(capture: Capture, aside: Aside) -> None:
     """Poll until cancelled, while holding the stream's lock. Trouble is noted, waited out, and never ends the loop."""
     while True:
         try:
             async with capture.context.pool.acquire() as conn:
-                await _poll_under_lock(capture, conn)
+                await _poll_under_lock(capture, aside, conn)
         except INFRASTRUCTURE as error:
             metrics.failed("capture", capture.system, error)
             capture.healthy, capture.last_error = False, f"{type(error).__name__}: {error}"
             await asyncio.sleep(1.0)
 
 
-async def _poll_under_lock(capture: Capture, conn: Connection) -> None:
+async def _poll_under_lock(capture: Capture, aside: Aside, conn: Connection) -> None:
     name = f"{capture.system}/{capture.stream.name}"
     if not await conn.fetchval("select pg_try_advisory_lock(hashtextextended($1, 7))", name):
         capture.healthy, capture.last_error = True, None  # another worker polls this stream
@@ -200,11 +227,30 @@ async def _poll_under_lock(capture: Capture, conn: Connection) -> None:
         return
     try:
         while True:
-            await _step(capture)
-            await conn.fetchval("select 1")  # the lock lives with this connection: no connection, no polling
-            await _pause(capture.stream.seconds, capture.context.poll_now)
+            await _poll_until_halted(capture, aside, conn)
+            await aside.close()
+            capture.healthy, capture.last_error = True, None
+            await capture.orders.overdue(conn)
+            await asyncio.sleep(LOOK_SECONDS)
     finally:
+        await aside.close()
         await conn.execute("select pg_advisory_unlock(hashtextextended($1, 7))", name)
+
+
+async def _poll_until_halted(capture: Capture, aside: Aside, conn: Connection) -> None:
+    """Poll when it is time, or when the aside waits for it. The lock lives with the connection that is asked whether to
+    go on: no connection, no polling."""
+    due, wake = 0.0, capture.context.poll_now
+    while not await capture.orders.halted(conn):
+        if aside.waiting or wake.is_set() or time.monotonic() >= due:
+            await _step(capture)
+            due = time.monotonic() + capture.stream.seconds
+        wait = LOOK_SECONDS
+        if capture.healthy and not await capture.orders.halted():
+            capture.busy_since = time.monotonic()
+            wait = await aside.turn()
+            capture.busy_since = None
+        await _pause(max(0.0, min(wait, due - time.monotonic())), wake)
 
 
 async def _step(capture: Capture) -> None:

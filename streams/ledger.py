@@ -142,7 +142,8 @@ async def lags(context: Context) -> dict[str, int]:
 
 
 async def _unread(context: Context, since: datetime | None) -> list[str]:
-    """Streams not read since their system was last written to: an echo may still be out there. Systems not primed."""
+    """Streams not read since their system was last written to: an echo may still be out there; but for those that were
+    halted. Systems not primed; snapshots under way."""
     rows = await context.pool.fetch("select target, at from hub.activity")
     written = {r["target"]: r["at"] for r in rows}
     streams = {(s, stream.name) for s, c in context.connectors.items() for stream in c.streams()}
@@ -155,8 +156,13 @@ async def _unread(context: Context, since: datetime | None) -> list[str]:
         and (r["system"] not in written or r["polled_at"] > written[r["system"]])
         and (since is None or r["polled_at"] >= since)
     }
+    read |= {tuple(r) for r in await context.pool.fetch("select system, stream from hub.source")}
+    going = await context.pool.fetch("select system, object from hub.snapshot where state = 'running'")
     primed = await context.pool.fetch("select label from hub.counter where name = 'primed'")
     gate = {r["label"] for r in primed}
     return sorted(f"{s}/{stream}" for s, stream in streams - read) + sorted(
-        s for s in context.model.systems if s not in gate
+        [
+            *(s for s in context.model.systems if s not in gate),
+            *(f"snapshot {r['system']}/{r['object']}" for r in going),
+        ]
     )

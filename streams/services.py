@@ -11,6 +11,7 @@ from hub.change import Change
 from streams import budgets, capture, deliver, metrics, steward
 from streams.auditing import Plan
 from streams.auditing import forever as audits_forever
+from streams.backfill import Backfill
 from streams.capture import Capture, to_records
 from streams.context import Context, publish
 from streams.deliver import Deliverer
@@ -69,8 +70,12 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 
 def capturing(captures: Sequence[Capture]) -> list[Loop]:
-    """A loop per stream."""
-    return [Loop(f"capture-{c.system}-{c.stream.name}", lambda c=c: capture.forever(c)) for c in captures]  # type: ignore[misc]
+    """A loop per stream, which also reads its snapshots."""
+    return [Loop(f"capture-{c.system}-{c.stream.name}", lambda c=c: _capture(c)) for c in captures]  # type: ignore[misc]
+
+
+async def _capture(one: Capture) -> None:
+    await capture.forever(one, Backfill(one.context, one.system, one.stream))
 
 
 def delivering(context: Context, deliverers: Sequence[Deliverer]) -> list[Loop]:

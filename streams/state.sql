@@ -177,6 +177,36 @@ create table if not exists hub.checkpoint (
     primary key (system, stream)
 );
 
+-- Sources that a person has halted; a source without a row is read.
+create table if not exists hub.source (
+    system text not null,
+    stream text not null,
+    state text not null,                         -- paused, stopped
+    reason text not null default '',
+    since timestamptz not null default now(),
+    alert_after interval not null,               -- halted for longer than this, it is an alert
+    alerted boolean not null default false,
+    primary key (system, stream)
+);
+
+-- Reading an object again while its stream is captured; the newest request for each object.
+create table if not exists hub.snapshot (
+    system text not null,
+    stream text not null,
+    object text not null,
+    state text not null default 'running',       -- running, paused, stopped, done
+    checkpoint jsonb,                            -- behind the last chunk whose rows are durable
+    rate double precision not null,              -- rows a second, at most
+    total bigint not null,                       -- rows expected, by what the hub knows of the object
+    rows bigint not null default 0,              -- read and durable, or dropped
+    dropped bigint not null default 0,           -- as a newer event of their record was there
+    started_at timestamptz not null default now(),
+    moved_at timestamptz,
+    ended_at timestamptz,
+    error text,
+    primary key (system, object)
+);
+
 create table if not exists hub.pause (
     target text primary key,
     reason text not null,

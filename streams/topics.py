@@ -40,8 +40,9 @@ DECISIONS = Topic("hub.decisions", key="the event's record: which of its fields 
 DEADLETTERS = Topic("hub.deadletters", key="the parked event's own key")
 ALERTS = Topic("hub.alerts", key="what the alert is about", partitions=1, retention=timedelta(days=90))
 AUDITS = Topic("hub.audits", key="system, object and external id")
+SOURCES = Topic("hub.sources", key="system and object or stream", partitions=1, retention=timedelta(days=90))
 
-STATIC: tuple[Topic, ...] = (IDENTITY, CONFLICTS, RECEIPTS, DECISIONS, DEADLETTERS, ALERTS, AUDITS)
+STATIC: tuple[Topic, ...] = (IDENTITY, CONFLICTS, RECEIPTS, DECISIONS, DEADLETTERS, ALERTS, AUDITS, SOURCES)
 
 
 def changes_topic(system: str, obj: str) -> Topic:

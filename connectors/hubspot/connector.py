@@ -151,6 +151,10 @@ class HubSpot:
         wires = self._connected()
         return Scan(wires.api, wires.reader, object_, float(self._settings["index_lag_seconds"]))
 
+    def snapshot(self, stream: str, object_: str, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
+        """See `Connector.snapshot`. Each record has the time of its last change, whenever it is read."""
+        return self._connected().sources[object_].snapshot(checkpoint)
+
     async def receive(self, request: Request) -> list[Notice]:
         """See connectors.hubspot.webhooks."""
         return self._webhooks.receive(request)

@@ -106,6 +106,15 @@ class Source:
         onward = replace(cursor, after=after) if after else replace(cursor, phase="search", after="")
         return [change for changes in found.values() for change in changes], onward
 
+    async def snapshot(self, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
+        """Every record from the list once more; the checkpoint is the list's own "after", which follows the ids."""
+        after: str | None = (checkpoint or {}).get("after", "")
+        while after is not None:
+            body, _ = await self._api.page(self._layout.object, self._layout.asked, after)
+            found = await self._reader.flatten(self._layout.object, body.get("results", []), "snapshot")
+            after = _next(body) or None
+            yield Page([change for changes in found.values() for change in changes], {"after": after})
+
     async def _search(self, cursor: Cursor) -> tuple[list[Change], Cursor]:
         """One page of a pass. Its last page ends it: `last_id` is 0 again, `since` where the next pass begins."""
         filters = [

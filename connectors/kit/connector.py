@@ -140,6 +140,11 @@ class Connector(Protocol):
     def poll(self, stream: str, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
         """Pages from the checkpoint on, until nothing is left for now. From None: everything, from the beginning."""
 
+    def snapshot(self, stream: str, object_: str, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
+        """Everything that one object of a stream holds now, in chunks, from the checkpoint on, while the stream is polled
+        too; the end of the pages is the end of the snapshot. A row's version is never above that of what it may lack.
+        Checkpoints are its own, not the poll's. Raises Retry where a chunk has to wait."""
+
     async def receive(self, request: Request) -> list[Notice]:
         """Verify and read a webhook. Raises Reject for a wrong signature, stale time or malformed body."""
 

@@ -182,6 +182,12 @@ class Mailchimp:
             raise Reject(f"{self._name}: {object_} cannot be read completely, so it cannot be audited", "scan")
         return MembersScan(self._parts.audience)
 
+    def snapshot(self, stream: str, object_: str, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
+        """See `Connector.snapshot`: a poll from the beginning with a checkpoint of its own."""
+        if stream == "activity":
+            return self._parts.activity.poll(checkpoint)
+        return scan.poll(self._parts.audience, checkpoint or {}, 0.0)
+
     async def receive(self, request: Request) -> list[Notice]:
         """The notice of a webhook. Raises Reject for a wrong secret or signature, or a body that is none."""
         webhooks.verify(request, self._settings["webhook_secret"] or "", self._settings["signing_secret"] or "")

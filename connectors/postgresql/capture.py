@@ -24,7 +24,8 @@ WAIT_SECONDS = 0.02
 async def poll(
     session: Session, index: Index, feed: Feed, checkpoint: Checkpoint | None, page: int
 ) -> AsyncGenerator[Page, None]:
-    """Pages until nothing is left for now: by turns a page of a snapshot and what the feed has."""
+    """Pages until all is read that was there at the beginning: by turns a page of a snapshot and what the feed has. So a
+    poll has an end, however busy the database is."""
     stored = checkpoint or {}
     database = await _database(session, stored)
     position = await feed.resume(stored.get("position"))
@@ -35,7 +36,7 @@ async def poll(
     def here() -> dict[str, Any]:
         return {"database": database, "stream": feed.stream, "position": position, "tables": snapshots.dump()}
 
-    patience = Patience()
+    patience, end = Patience(), await feed.end()
     while True:
         rows = await snapshots.step()
         if rows is not None or not begun:
@@ -46,12 +47,35 @@ async def poll(
             async for batch in batches:
                 moved, position = True, batch.position
                 yield Page(batch.changes, here(), batch.acknowledge)
+                if feed.passed(position, end):
+                    break
+        if snapshots.done and (not moved or feed.passed(position, end)):
+            return
         if rows is not None or moved:
             patience = Patience()
-        elif snapshots.done:
-            return
         else:
             await patience.wait(snapshots.waiting)
+
+
+async def snapshot(
+    session: Session, index: Index, feed: Feed, object_: str, checkpoint: Checkpoint | None, page: int
+) -> AsyncGenerator[Page, None]:
+    """One object's table read again, in chunks. What makes it fit the feed (its version and barrier) is in the first
+    checkpoint, before any row is read, so that waiting for older transactions goes on where it was."""
+    stored = {object_: checkpoint} if checkpoint else {}
+    snapshots = Snapshots(session, index, feed, stored, page, only=object_)
+    await snapshots.begin()
+    yield Page((), snapshots.dump()[object_])
+    while not snapshots.done:
+        rows = await snapshots.step()
+        if rows is None:
+            raise Retry(_waits("the snapshot", snapshots.waiting), after=1.0)
+        yield Page(rows, snapshots.dump()[object_])
+
+
+def _waits(what: str, tables: Sequence[str]) -> str:
+    why = "waits for transactions that are older than it: see xact_start in pg_stat_activity, and pg_prepared_xacts"
+    return f"{what} of {', '.join(tables)} {why}"
 
 
 class Patience:
@@ -63,8 +87,7 @@ class Patience:
     async def wait(self, tables: Sequence[str]) -> None:
         """A moment. Raises Retry when there were too many."""
         if time.monotonic() > self._until:
-            what = f"the first reading of {', '.join(tables)} waits for transactions that are older than it"
-            raise Retry(f"{what}: see xact_start in pg_stat_activity, and pg_prepared_xacts", after=1.0)
+            raise Retry(_waits("the first reading", tables), after=1.0)
         await asyncio.sleep(WAIT_SECONDS)
 
 

@@ -99,6 +99,15 @@ class PostgreSQL:
         """See connectors.postgresql.scan."""
         return Scan(self._session, self._index, object_, self._page, self._feed.clock if self._feed else "")
 
+    async def snapshot(self, stream: str, object_: str, checkpoint: Checkpoint | None) -> AsyncGenerator[Page, None]:
+        """See `Connector.snapshot`; a table that left the feed meanwhile is begun anew."""
+        if not self._feed or stream != self._feed.stream:
+            raise ConfigError([Problem(self.system, f"there is no stream {stream}")])
+        chunks = capture.snapshot(self._session, self._index, self._feed, object_, checkpoint, self._page)
+        async with aclosing(chunks), self._reloading():
+            async for chunk in chunks:
+                yield chunk
+
     async def receive(self, request: Request) -> list[Notice]:
         """A database sends no webhooks."""
         raise Reject("PostgreSQL sends no webhooks", "unexpected")

@@ -47,6 +47,12 @@ class Feed(Protocol):
         Raises Fatal where changes were lost.
         """
 
+    async def end(self) -> int:
+        """Where the feed ends at this moment, for `passed`."""
+
+    def passed(self, position: Position, end: int) -> bool:
+        """Whether all that was committed before `end` was taken is behind `position`."""
+
     def batches(self, position: Position) -> AsyncGenerator[Batch, None]:
         """What was committed behind `position`, until nothing is left for now."""
 

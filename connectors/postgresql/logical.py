@@ -73,6 +73,15 @@ class Logical:
             await self._slot.resume(conn, parse_lsn(position["lsn"]))
             return position
 
+    async def end(self) -> int:
+        """The end of the log that is safe on the server's disk."""
+        async with self._session.connection() as conn:
+            return parse_lsn(await conn.fetchval("SELECT pg_current_wal_flush_lsn()::text"))
+
+    def passed(self, position: Position, end: int) -> bool:
+        """See `Feed.passed`."""
+        return parse_lsn(position["lsn"]) >= end
+
     async def batches(self, position: Position) -> AsyncGenerator[Batch, None]:
         """See `Feed.batches`. One look at the slot; where it found something, the next call may find more."""
         async with self._session.connection() as conn:

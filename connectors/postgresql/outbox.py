@@ -94,6 +94,15 @@ class Outbox:
         await self._release(position)
         return position
 
+    async def end(self) -> int:
+        """The next transaction's id: whatever was committed has a lower one."""
+        async with self._session.connection() as conn:
+            return int(await conn.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text"))
+
+    def passed(self, position: Position, end: int) -> bool:
+        """See `Feed.passed`."""
+        return int(position["txid"]) >= end
+
     async def batches(self, position: Position) -> AsyncGenerator[Batch, None]:
         """See `Feed.batches`."""
         while True:

@@ -63,13 +63,16 @@ def load(stored: Mapping[str, Any]) -> Progress:
 
 
 class Snapshots:
-    """The snapshots of all mapped tables, one page at a time."""
+    """The snapshots of all mapped tables, or of `only` one object's, one page at a time."""
 
-    def __init__(self, session: Session, index: Index, feed: Feed, stored: Mapping[str, Any], page: int) -> None:
+    def __init__(
+        self, session: Session, index: Index, feed: Feed, stored: Mapping[str, Any], page: int, only: str = ""
+    ) -> None:
         self._session = session
         self._index = index
         self._feed = feed
         self._page = page
+        self._only = only
         self._progress = {name: load(one) for name, one in stored.items()}
 
     def dump(self) -> dict[str, Any]:
@@ -92,7 +95,7 @@ class Snapshots:
             members = await self._feed.members(conn)
             kept = {n: p for n, p in self._progress.items() if self._same(n, p, members)}
             for name, mapped in self._index.objects.items():
-                if name not in kept:
+                if name not in kept and self._only in ("", name):
                     kept[name] = await self._barrier(conn, mapped, members[mapped.table.full_name])
         self._progress = kept
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from connectors.kit.connector import Request as Webhook
-from hub.edge import inquiry
+from hub.edge import inquiry, source_status
 from hub.edge.wiring import Hub
 from hub.errors import HubError, Reject
 from streams import metrics
@@ -60,9 +60,11 @@ def create_app(hub: Hub, ready: Callable[[], Awaitable[dict[str, Any]]], public_
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        """Ready: the database answers, and no stage, source or target is in trouble; else 503 and what is wrong."""
+        """Ready: the database answers, and no stage, source or target is in trouble; else 503 and what is wrong. Sources
+        that a person halted are no trouble, and named."""
         trouble = await ready()
-        return JSONResponse({"ready": not trouble, "trouble": trouble}, 503 if trouble else 200)
+        said = {"ready": not trouble, "trouble": trouble, **await _halted(hub)}
+        return JSONResponse(said, 503 if trouble else 200)
 
     _questions(app, hub)
     return app
@@ -98,6 +100,14 @@ def _questions(app: FastAPI, hub: Hub) -> None:
     @app.get("/api/history/{entity}/{name:path}")
     async def history(entity: str, name: str) -> list[dict[str, Any]]:
         return await inquiry.history(context, entity, name)
+
+
+async def _halted(hub: Hub) -> dict[str, Any]:
+    try:
+        halted = await source_status.halted(hub.context)
+    except INFRASTRUCTURE:
+        return {}  # that the database does not answer is told as trouble
+    return {"halted": halted} if halted else {}
 
 
 async def _bounded(request: Request) -> bytes | None:
