@@ -1,7 +1,6 @@
 """How each source fares: state, age of its checkpoint, rate, lag, snapshots with what is left of them, last error."""
 
 import asyncio
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -32,8 +31,7 @@ async def of(context: Context, asked: Asked, over: float = 1.0) -> list[Json]:
     kept = await _lag_bytes(context, asked.system)
     found = []
     for stream in asked.streams:
-        row: Mapping[str, Any] = rows.get(stream.name) or {}
-        halt = halted.get(stream.name)
+        row, halt = rows.get(stream.name, {}), halted.get(stream.name)
         changes = int(row.get("changes") or 0)
         found.append({
             "system": asked.system,
@@ -57,12 +55,12 @@ async def _changes(context: Context, system: str) -> dict[str, int]:
     return {r["stream"]: r["changes"] for r in rows}
 
 
-async def _rows(context: Context, system: str) -> dict[str, asyncpg.Record]:
+async def _rows(context: Context, system: str) -> dict[str, Json]:
     rows = await context.pool.fetch(
         "select stream, changes, complete, error, extract(epoch from now() - polled_at)::float8 as age"
         " from hub.checkpoint where system = $1", system,
     )  # fmt: skip
-    return {r["stream"]: r for r in rows}
+    return {r["stream"]: dict(r) for r in rows}
 
 
 async def _lag_bytes(context: Context, system: str) -> int | None:
