@@ -23,12 +23,13 @@ from hub.change import Change
 from hub.errors import Fatal
 
 START: Position = {"txid": "0", "seq": 0}
+# By the columns of `c`: a bare `txid` would be the text in the answer, in which 1000 comes before 999.
 READ = """
 SELECT seq, txid::text AS txid, (extract(epoch FROM at) * 1000000)::bigint AS at, relation, op::text AS op, columns,
        content, intents
-FROM hub_outbox.change
-WHERE (txid, seq) > ($1::text::xid8, $2) AND txid < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY txid, seq LIMIT $3
+FROM hub_outbox.change c
+WHERE (c.txid, c.seq) > ($1::text::xid8, $2) AND c.txid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY c.txid, c.seq LIMIT $3
 """
 WAITING = "SELECT EXISTS (SELECT FROM hub_outbox.change WHERE (txid, seq) > ($1::text::xid8, $2))"
 CERTAIN = f"SELECT EXISTS ({READ.replace('LIMIT $3', 'LIMIT 1')})"
