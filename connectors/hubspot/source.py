@@ -84,8 +84,11 @@ class Source:
         while cursor.phase == "list":
             changes, cursor = await self._list(cursor)
             yield self._page(changes, cursor)
+        while cursor.phase == "archived":  # a look into the recycling bin that was interrupted: the search is still due
+            changes, cursor = await self._archived(cursor)
+            yield self._page(changes, cursor)
         ended = False
-        while cursor.phase == "search" and not ended:
+        while not ended:
             before, (changes, cursor) = cursor, await self._search(cursor)
             ended = not cursor.last_id
             if changes or before.last_id or cursor.since - before.since >= IDLE_MILLIS:
