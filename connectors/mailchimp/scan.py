@@ -87,13 +87,14 @@ def _swept(checkpoint: Checkpoint, sweep_seconds: float, now: float) -> Checkpoi
 async def scan(audience: Audience, cursor: Cursor, status: str | None = None) -> AsyncIterator[Step]:
     """Changes from the cursor on, page by page, each with the cursor after it; ends when nothing is left for now.
 
-    At the end the cursor stays SETTLE_SECONDS behind the vendor's clock, for changes that become visible late.
+    No cursor that is given out is within the last SETTLE_SECONDS of the vendor's clock, for changes that become visible
+    late, and because a second that is not over may still grow while its crowd is read.
     """
     while True:
         if cursor.offset is not None:
-            async for step in _crowd(audience, cursor, status):
-                yield step
-            cursor = step[1]
+            async for page, (changes, onward) in _crowd(audience, cursor, status):
+                yield changes, _settled(page, onward)
+            cursor = onward
         page = await _page(audience, cursor.since, status)
         last = second(page.changes[-1]) if page.changes else cursor.since
         if page.complete:
@@ -103,7 +104,7 @@ async def scan(audience: Audience, cursor: Cursor, status: str | None = None) ->
             return
         if last > cursor.since:
             changes, cursor = _step(page, cursor, last)
-            yield changes, cursor
+            yield changes, _settled(page, cursor)
         else:
             cursor = replace(cursor, offset=await _end(audience, cursor.since, status))
 
@@ -111,6 +112,12 @@ async def scan(audience: Audience, cursor: Cursor, status: str | None = None) ->
 def second(change: Change) -> int:
     """The second of a change's version."""
     return (change.version or 0) // 1_000_000
+
+
+def _settled(page: Listing, cursor: Cursor) -> Cursor:
+    """The cursor as far as what is before it can change no more."""
+    until = max(page.now, *map(second, page.changes), SETTLE_SECONDS) - SETTLE_SECONDS
+    return cursor if cursor.since <= until else Cursor(until, cursor.seen)
 
 
 def _step(page: Listing, cursor: Cursor, since: int) -> Step:
@@ -134,7 +141,7 @@ async def _end(audience: Audience, since: int, status: str | None) -> int:
     return max(page.total - 1, 0) // COUNT * COUNT
 
 
-async def _crowd(audience: Audience, cursor: Cursor, status: str | None) -> AsyncIterator[Step]:
+async def _crowd(audience: Audience, cursor: Cursor, status: str | None) -> AsyncIterator[tuple[Listing, Step]]:
     """All of one second, from its last page to its first."""
     offset = cursor.offset or 0
     while offset >= 0:
@@ -144,7 +151,7 @@ async def _crowd(audience: Audience, cursor: Cursor, status: str | None) -> Asyn
         cursor = replace(cursor, seen=cursor.seen.after(crowd, cursor.since - SETTLE_SECONDS))
         offset -= COUNT
         cursor = replace(cursor, offset=offset) if offset >= 0 else Cursor(cursor.since + 1, cursor.seen)
-        yield fresh, cursor
+        yield page, (fresh, cursor)
 
 
 def _window(since: int, status: str | None) -> dict[str, Any]:
