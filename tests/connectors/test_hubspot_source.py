@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors.hubspot.connector import HubSpot
-from connectors.kit.connector import Checkpoint, Page
+from connectors.kit.connector import Checkpoint
 from hub.change import Change, Notice
-from tests.connectors.hubspot_support import Rig, by_id, changes_of, contact, ids, mappings, pages, rig
+from tests.connectors.hubspot_support import Rig, changes_of, contact, ids, mappings, pages, rig
 
 
 def now(ahead: float = 0.0) -> str:
@@ -74,29 +74,6 @@ async def test_what_was_not_acknowledged_is_found_again_by_the_same_connector() 
         lost = [page async for page in hub.connector.poll("contacts", checkpoint)]
         assert [c.external_id for c in changes_of(lost)] == ["1"]
         assert ids(changes_of(await pages(hub.connector, "contacts", checkpoint))) == ids(changes_of(lost))
-
-
-async def test_every_checkpoint_resumes_to_the_same_end_while_records_change() -> None:
-    async with rig() as hub:
-        await hub.seed(contacts=[contact(i) for i in range(1, 481)])
-        got: list[Page] = []
-        checkpoint: Checkpoint | None = None
-        for turn in range(4):
-            async for page in hub.connector.poll("contacts", checkpoint):
-                got.append(page)
-                checkpoint = page.checkpoint
-                await page.acknowledge()
-                number = len(got)
-                await hub.edit("contacts", str(number * 7), properties={"lastname": f"early {number}"})
-                await hub.edit("contacts", str(480 - number * 7), properties={"lastname": f"late {number}"})
-                if number > 12:
-                    break
-            await hub.edit("contacts", "1", action="create", properties={"email": f"new{turn}@example.com"})
-        truth = {r["id"]: r["properties"]["lastname"] for r in await hub.all_of("contacts")}
-        for place, page in enumerate(got):
-            known = by_id(changes_of(got[: place + 1]))
-            known |= by_id(await _to_the_end(hub.connect(), page.checkpoint))
-            assert {i: c.fields["lastname"] for i, c in known.items()} == truth, page.checkpoint
 
 
 async def _to_the_end(connector: HubSpot, checkpoint: Checkpoint) -> list[Change]:

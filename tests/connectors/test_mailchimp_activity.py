@@ -79,19 +79,6 @@ async def test_new_activity_is_said_once_and_nothing_else_again(rig: Rig) -> Non
     assert (await drain(rig.connector, "activity", checkpoint))[0] == []
 
 
-async def test_every_checkpoint_can_be_resumed_from(rig: Rig) -> None:
-    opens = [{"email": f"p{n}@example.com", "action": "open", "at": later(n)} for n in range(20)]
-    await rig.seed(*people(1_100), campaigns=[campaign(*opens), campaign(number=2)])
-    read = await pages(rig.connector, "activity", None)
-    changes = [change for page in read for change in page.changes]
-    ids = {change.external_id for change in changes}
-    assert (len(changes), len(ids)) == (2_220, 2_220)
-    for index, page in enumerate(read):
-        before = {change.external_id for earlier in read[: index + 1] for change in earlier.changes}
-        resumed, _ = await drain(rig.connect(), "activity", page.checkpoint)
-        assert before | {change.external_id for change in resumed} == ids
-
-
 async def test_campaigns_outside_the_window_and_of_other_audiences_are_left_alone(rig: Rig) -> None:
     old = campaign(number=2, sent=SENT - timedelta(days=60))
     await rig.seed(*people(1), campaigns=[campaign(), old])
