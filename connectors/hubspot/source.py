@@ -87,10 +87,10 @@ class Source:
         while cursor.phase == "archived":  # a look into the recycling bin that was interrupted: the search is still due
             changes, cursor = await self._archived(cursor)
             yield self._page(changes, cursor)
-        ended = False
-        while not ended:
+        passes = 2 if cursor.last_id else 1  # what changed behind a pass that was interrupted is in the next one
+        while passes:
             before, (changes, cursor) = cursor, await self._search(cursor)
-            ended = not cursor.last_id
+            passes -= not cursor.last_id
             if changes or before.last_id or cursor.since - before.since >= IDLE_MILLIS:
                 yield self._page(changes, cursor)
         if cursor.phase == "search" and cursor.started - cursor.bin_began >= self._bin_every:

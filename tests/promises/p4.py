@@ -82,7 +82,7 @@ class Database:
         lowest = "(SELECT min(id) FROM contacts)"
         await self.crm.run(
             f"INSERT INTO contacts (first_name) VALUES ('c{number}')",
-            f"{update} WHERE id % 3 = {number % 3}" if number % 4 else update,
+            f"{update} WHERE id % 5 = {number % 5}" if number % 8 else update,
             f"UPDATE contacts SET id = id + 1000 WHERE id = {lowest}" if number % 5 == 4 else "SELECT 1",
             f"DELETE FROM contacts WHERE id = {lowest}",
         )
@@ -243,7 +243,7 @@ class CampaignActivity:
 
 
 @asynccontextmanager
-async def campaigns(count: int = 26) -> AsyncIterator[Source]:
+async def campaigns(count: int = 14) -> AsyncIterator[Source]:
     """Two campaigns to as many members."""
     first = {"email": "p0@example.com", "action": "open", "at": later(1)}
     async with mailchimp_support.rigged() as rig:

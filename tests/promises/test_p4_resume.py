@@ -16,7 +16,7 @@ from tests.promises.mutations import broken, mutation
 from tests.promises.p4 import SOURCES, Source, folded
 
 Figures = Callable[..., None]
-PAGES_WITH_CHANGES = 3
+PAGES_WITH_CHANGES = 4
 """Between the first pages somebody changes something; later no more, or small pages would never catch up."""
 
 
