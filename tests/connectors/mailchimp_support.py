@@ -112,9 +112,10 @@ class Rig:
 
 
 @asynccontextmanager
-async def rigged(**settings: Any) -> AsyncIterator[Rig]:
-    """A rig; at the end every exchange is validated against the vendor's official description."""
-    checker = load(DESCRIPTION, bearer_too)
+async def rigged(*, judged: bool = True, **settings: Any) -> AsyncIterator[Rig]:
+    """A rig; at the end every exchange is validated against the vendor's official description, unless it is about
+    something else."""
+    checker = load(DESCRIPTION, bearer_too) if judged else None
     recorder = Recorder(create_app(api_key=KEY), "/3.0")
     async with serve(recorder) as server:
         control = httpx.AsyncClient(base_url=f"{server.url}/_sandbox", timeout=60, trust_env=False)
@@ -126,7 +127,7 @@ async def rigged(**settings: Any) -> AsyncIterator[Rig]:
             yield rig
             await rig.connector.close()
     for exchange in recorder.exchanges:
-        if not unchecked(exchange):
+        if checker and not unchecked(exchange):
             checker.check(exchange)
 
 
