@@ -87,6 +87,7 @@ BUDGET_WAITING = Metric("hub_budget_waiting_callers", _G, ("account",), "callers
 BUDGET_PAUSED = Metric("hub_budget_paused", _G, ("account",), "1 or 0", "Whether the vendor asked for a pause.")
 BUDGET_DAY = Metric("hub_budget_day_left_ratio", _G, ("account",), "share",
                     "What is left of the day's calls; 1 where none are counted.")
+HALTED = Metric("hub_source_halted", _G, ("system", "stream"), "1 or 0", "Whether a person paused or stopped a source.")
 SLOT_LAG = Metric("hub_replication_slot_lag_bytes", _G, ("system",), "bytes", "Log that a database keeps for the hub.")
 # fmt: on
 

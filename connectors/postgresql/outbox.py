@@ -92,7 +92,7 @@ class Outbox:
             )
         if ahead and position != START:
             raise Fatal(f"the outbox was released beyond what the hub has; was it restored from a backup? {RESET}")
-        await self._release(position)
+        await _release(self._session, position)
         return position
 
     async def end(self) -> int:
@@ -117,14 +117,10 @@ class Outbox:
                 continue
             position = {"txid": rows[-1]["txid"], "seq": rows[-1]["seq"]}
             yield Batch(
-                [c for row in rows for c in _changes(self._index, row)], position, partial(self._release, position)
+                [c for row in rows for c in _changes(self._index, row)],
+                position,
+                partial(_release, self._session, position),
             )
-
-    async def _release(self, position: Position) -> None:
-        async with self._session.connection() as conn, conn.transaction():
-            await conn.execute(RELEASE, position["txid"], position["seq"])
-            if position != START:
-                await conn.execute(RELEASED, position["txid"], position["seq"])
 
     async def mark(self, conn: asyncpg.Connection, intents: Mapping[str, str]) -> None:
         """Note whose the transaction's changes are beside them."""
@@ -145,6 +141,13 @@ class Outbox:
         if missing:
             return [Finding(True, f"triggers are to be installed on {', '.join(missing)}", "the first run does it")]
         return [Finding(True, "the outbox's triggers are installed on every mapped table")]
+
+
+async def _release(session: Session, position: Position) -> None:
+    async with session.connection() as conn, conn.transaction():
+        await conn.execute(RELEASE, position["txid"], position["seq"])
+        if position != START:
+            await conn.execute(RELEASED, position["txid"], position["seq"])
 
 
 async def _more(conn: asyncpg.Connection, position: Position) -> bool:

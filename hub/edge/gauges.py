@@ -107,12 +107,15 @@ async def ledger(context: Context) -> list[Sample]:
 
 
 async def sources(context: Context) -> list[Sample]:
-    """Since when each source was not read to its end; one that never was: since this process started. And what
-    databases keep for the hub."""
+    """Since when each source was not read to its end (one that never was: since this process started; 0 while it is
+    halted), and whether it is halted. And what databases keep for the hub."""
     rows = await context.pool.fetch("select system, stream, polled_at from hub.checkpoint where polled_at is not null")
     read = {(r["system"], r["stream"]): r["polled_at"].timestamp() for r in rows}
     streams = [(system, stream.name) for system, c in context.connectors.items() for stream in c.streams()]
-    samples: list[Sample] = [(metrics.SOURCE_AGE, s, max(0.0, time.time() - read.get(s, STARTED))) for s in streams]
+    halted = {tuple(r) for r in await context.pool.fetch("select system, stream from hub.source")}
+    ages = {s: 0.0 if s in halted else max(0.0, time.time() - read.get(s, STARTED)) for s in streams}
+    samples: list[Sample] = [(metrics.SOURCE_AGE, s, age) for s, age in ages.items()]
+    samples += [(metrics.HALTED, s, s in halted) for s in streams]
     return samples + await _slots(context)
 
 
