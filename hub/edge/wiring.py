@@ -1,5 +1,6 @@
 """Wiring: the composition root. From a configuration to an open hub, and from that to running workers."""
 
+import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -136,10 +137,17 @@ async def stored_tokens(
 
 
 async def _prepare_state(pool: asyncpg.Pool) -> None:
+    """Create what is missing, unless this very schema was created before: even `if not exists` takes locks that would
+    wait for, and deadlock with, the transactions of a hub at work."""
+    sql = files("streams").joinpath("state.sql").read_text()
+    mark = hashlib.blake2b(sql.encode(), digest_size=16).hexdigest()
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute("select pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+        if await conn.fetchval("select obj_description(to_regnamespace('hub'), 'pg_namespace')") == mark:
+            return
         await conn.execute("set local client_min_messages = warning")
-        await conn.execute(files("streams").joinpath("state.sql").read_text())
+        await conn.execute(sql)
+        await conn.execute(f"comment on schema hub is '{mark}'")
 
 
 @dataclass(slots=True)

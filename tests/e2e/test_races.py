@@ -1,10 +1,13 @@
 """What end-to-end runs under kill -9 brought to light, each as small as it can be."""
 
+import asyncio
+
 import asyncpg
 import pytest
 
 from hub.change import Change
 from hub.decide import decide
+from hub.edge import wiring
 from hub.event import record
 from hub.receipt import Applied, Held
 from hub.view import Held as Field
@@ -78,3 +81,14 @@ async def test_a_record_stored_by_two_at_once_is_stored_by_one_and_read_anew_by_
             state.last_event = "seen"
             await save_records(one, [state])
             assert (await lock_records(one, [id_]))[id_].last_event == "seen"
+
+
+async def test_a_command_does_not_wait_for_the_transactions_of_a_hub_at_work(pool: asyncpg.Pool) -> None:
+    """Opening the state a second time asks for no lock on its tables: it could be a deadlock."""
+    await wiring._prepare_state(pool)
+    async with pool.acquire() as busy, busy.transaction():
+        await busy.execute("insert into hub.counter (name) values ('busy')")
+        await busy.execute("lock table hub.write, hub.record, hub.event in row exclusive mode")
+        async with asyncio.timeout(10.0):
+            await wiring._prepare_state(pool)
+        assert await pool.fetchval("select count(*) from hub.counter") == 0
