@@ -18,7 +18,9 @@ import asyncpg
 import orjson
 import structlog
 
+from connectors.kit.allowance import Priority
 from connectors.kit.connector import Page, Stream
+from connectors.kit.line import calling
 from hub.change import Change
 from hub.errors import HubError, Retry
 from hub.event import from_avro
@@ -96,7 +98,8 @@ class Backfill:
             await self._begin(object_, row)
         assert self._pages is not None
         asked_at, low = now(), await self.context.log.ends([changes_topic(self.system, object_).name])
-        page = await anext(self._pages, None)
+        with calling(Priority.BACKFILL):
+            page = await anext(self._pages, None)
         self._chunk = Chunk(object_, row["started_at"], page, low, asked_at)
         self._due = time.monotonic() + (len(page.changes) / row["rate"] if page else 0.0)
 

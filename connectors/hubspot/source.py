@@ -115,7 +115,7 @@ class Source:
         while after is not None:
             body, _ = await self._api.page(self._layout.object, self._layout.asked, after)
             found = await self._reader.flatten(self._layout.object, body.get("results", []), "snapshot")
-            after = _next(body) or None
+            after = following(body) or None
             yield Page([change for changes in found.values() for change in changes], {"after": after})
 
     async def _search(self, cursor: Cursor) -> tuple[list[Change], Cursor]:
