@@ -81,9 +81,10 @@ async def park(context: Context, stage: str, record: Record, error: Exception) -
         if not await position.fresh(conn, stage, Batch(record.topic, record.partition, (record,))):
             return
         await conn.execute(
-            'insert into hub.parked (stage, topic, partition, "offset", reason, fingerprint, payload)'
-            " values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",
-            stage, record.topic, record.partition, record.offset, reason, fingerprint(reason), record.value or b"",
+            'insert into hub.parked (stage, topic, partition, "offset", reason, fingerprint, key, payload)'
+            " values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing",
+            stage, record.topic, record.partition, record.offset, reason, fingerprint(reason), record.key,
+            record.value or b"",
         )  # fmt: skip
         await position.advance(conn, stage, (record,), parked=1)
         metrics.count(metrics.PROCESSED, stage, record.topic, "parked")

@@ -46,7 +46,7 @@ async def _queue(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         "insert into hub.write as w (target, golden_id, entity, version, trace)"
         " select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[]) order by 1, 2"
         " on conflict (target, golden_id) do update set version = excluded.version, state = 'due', due_at = now(),"
-        " attempts = 0, waits_for = null, reason = '', code = '', trace = excluded.trace"
+        " attempts = 0, failed_at = null, waits_for = null, held_since = null, reason = '', code = '', trace = excluded.trace"
         " where w.version < excluded.version",
         *([row[i] for row in rows] for i in range(5)),
     )

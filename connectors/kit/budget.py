@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
-from hub.errors import Retry
+from hub.errors import Limited
 
 MAX_PAUSE = 900.0
 PATIENCE = 30.0
@@ -34,7 +34,7 @@ class Budget:
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
-        """Wait for a place, then hold it for one call. Raises Retry instead of waiting through a long pause."""
+        """Wait for a place, then hold it for one call. Raises Limited instead of waiting through a long pause."""
         async with self._slots:
             async with self._turn:
                 await self._wait()
@@ -59,7 +59,7 @@ class Budget:
             if seconds <= 0:
                 return
             if seconds > PATIENCE:
-                raise Retry("the vendor asked to pause", seconds)
+                raise Limited("the vendor asked to pause", seconds)
             await asyncio.sleep(seconds)
 
     def _until_free(self, now: float) -> float:

@@ -1,0 +1,41 @@
+"""Credentials: the systems' settings as their connectors got them, and as references resolve now."""
+
+from collections.abc import Mapping
+
+import orjson
+
+from connectors.kit.connector import Connector
+from connectors.registry import CONNECTORS
+from hub.config import Config
+from hub.errors import ConfigError
+
+
+class Credentials:
+    """Makes connectors, and remembers with what. Secrets are held in memory only."""
+
+    def __init__(self, config: Config, env: Mapping[str, str]) -> None:
+        self._config = config
+        self._env = env
+        self._used: dict[str, bytes] = {}
+
+    def make(self, system: str) -> Connector:
+        """The system's connector, from its settings as they are now. Raises ConfigError for what is not set."""
+        settings = self._config.resolve(system, self._env)
+        made = self._config.systems[system]
+        self._used[system] = _plain(settings)
+        return CONNECTORS[made.connector][1](system, settings, made.objects)
+
+    def used(self, system: str) -> bytes:
+        """The settings that its connector has."""
+        return self._used[system]
+
+    def now(self, system: str) -> bytes | None:
+        """The settings that it would get now; None where a reference leads nowhere."""
+        try:
+            return _plain(self._config.resolve(system, self._env))
+        except ConfigError:
+            return None
+
+
+def _plain(settings: Mapping[str, object]) -> bytes:
+    return orjson.dumps(dict(settings), option=orjson.OPT_SORT_KEYS, default=str)
