@@ -1,6 +1,7 @@
 """Calling: a connector is given so many seconds, and is then cut off, whatever it is doing."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
@@ -15,6 +16,14 @@ LEFT: set[asyncio.Task[Any]] = set()
 """Calls that do not end although they were told to. Kept, so that what they hold is known to be held."""
 
 
+_IN_HAND: Counter[str] = Counter()
+
+
+def in_hand() -> list[str]:
+    """What is being called now."""
+    return list(+_IN_HAND)
+
+
 class CutOff(TimeoutError):
     """A connector took too long; what it did until then is not known."""
 
@@ -23,6 +32,8 @@ async def bounded(work: Awaitable[T], seconds: float, what: str) -> T:
     """The result of the call, or CutOff after `seconds`. A call that bears its cancellation is left behind: whoever waits
     goes on all the same. Should it end well just then, its result counts."""
     task = asyncio.ensure_future(work)
+    _IN_HAND[what] += 1
+    task.add_done_callback(lambda _: _IN_HAND.subtract([what]))
     try:
         await asyncio.wait({task}, timeout=seconds)
         if task.done():

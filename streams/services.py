@@ -8,7 +8,7 @@ import mode
 import structlog
 
 from hub.change import Change
-from streams import capture, deliver, metrics, steward
+from streams import capture, deliver, heartbeat, metrics, overdue, steward
 from streams.auditing import Plan
 from streams.auditing import forever as audits_forever
 from streams.capture import Capture, to_records
@@ -116,8 +116,14 @@ async def _open_gate(context: Context) -> None:
     await asyncio.Event().wait()
 
 
+def beating() -> Loop:
+    """Measure how late the event loop is."""
+    return Loop("heartbeat", heartbeat.forever)
+
+
 def upkeep(context: Context) -> Loop:
-    """Expire pins, empty the outbox after a crash, forget old intents, compact the PostgreSQL log."""
+    """Expire pins, empty the outbox after a crash, forget old intents, alert of what waits too long, compact
+    the PostgreSQL log."""
     return Loop("upkeep", lambda: _upkeep(context))
 
 
@@ -127,6 +133,7 @@ async def _upkeep(context: Context) -> None:
         try:
             await publish(context)
             await expire_pins(context)
+            await overdue.look(context)
             if turn % SWEEP_TURNS == SWEEP_TURNS - 1:
                 await _sweep(context)
         except INFRASTRUCTURE as error:

@@ -241,6 +241,8 @@ create table if not exists hub.token (
     sealed bytea not null,
     expires_at timestamptz,
     at timestamptz not null default now()
+);
+
 -- One audit of one object: a sample, or all of it, held against what the hub knows. The newest few are kept.
 create table if not exists hub.audit (
     id bigint generated always as identity primary key,

@@ -167,9 +167,10 @@ def assemble(hub: Hub, stages: Sequence[str] = STAGES) -> Worker:
     targets = {target for entity in context.model.entities for target in context.model.targets(entity)}
     deliverers = [Deliverer(context, t) for t in sorted(targets)] if "deliver" in stages else []
     loops = services.capturing(captures) + (services.delivering(context, deliverers) if deliverers else [])
-    gate = [services.gate(context)] if captures else []
     loops += services.auditing(context, audit_plans(hub.config)) if captures else []
-    return Worker(hub, Workers(_apps(hub, stages), [*loops, *gate, services.upkeep(context)]), captures, deliverers)
+    loops += [services.gate(context)] if captures else []
+    loops += [services.upkeep(context), services.beating()]
+    return Worker(hub, Workers(_apps(hub, stages), loops), captures, deliverers)
 
 
 def audit_plans(config: Config) -> list[Plan]:
