@@ -12,12 +12,13 @@ from hub.receipt import Applied, Deferred, Held, Receipt, Refused, Unchanged, fa
 from hub.write import Write
 from streams import breaker, metrics, receipts, tracing
 from streams.context import Context
-from streams.faults import INFRASTRUCTURE
+from streams.faults import INFRASTRUCTURE, where
 from streams.share import Share
 
 log = structlog.get_logger(__name__)
 
 MAX_REASON = 2_000
+WITNESSES = 2
 NO_ANSWER = (Failure.outage, Failure.limited)
 
 
@@ -63,17 +64,22 @@ class Attempt:
         return [Deferred(str(error), error.after, failure=Failure.limited) for _ in writes]
 
     async def _outage(self, writes: Sequence[Write], error: Exception) -> list[Receipt]:
-        """Is it the target, or one of these? One of them alone tells: if that goes well, the others are sifted."""
+        """Is it the target, or one of these? Two of them, each alone, tell: if one goes well, the others are sifted."""
         if len(writes) > 1:
-            first = await self.deliver(writes[:1])
-            if failure_of(first[0]) is not Failure.outage:
-                return first + await self._halves(writes[1:])
-            return first + [first[0] for _ in writes[1:]]
+            return await self._told_apart(writes)
         after = getattr(error, "after", None)
         async with self.share.connection() as conn:
             opened = await breaker.failed(self.context, conn, self.target, self.error or "", after)
         self.stop = self.stop or opened
         return [Deferred(self.error or "", after, failure=Failure.outage)]
+
+    async def _told_apart(self, writes: Sequence[Write]) -> list[Receipt]:
+        told: list[Receipt] = []
+        for write in writes[:WITNESSES]:
+            told += await self.deliver([write])
+            if failure_of(told[-1]) is not Failure.outage:
+                return told + await self._halves(writes[len(told) :])
+        return told + [told[-1] for _ in writes[len(told) :]]
 
     async def _halves(self, writes: Sequence[Write]) -> list[Receipt]:
         middle = (len(writes) + 1) // 2
@@ -93,7 +99,7 @@ class Attempt:
         if len(writes) > 1:
             return [receipt for write in writes for receipt in await self.deliver([write])]
         if not isinstance(error, Fatal):
-            log.error("connector failed", target=self.target, error=type(error).__name__, exc_info=error)
+            log.error("connector failed", target=self.target, error=type(error).__name__, where=where(error))
         return [Refused(self.error or "", "connector")]
 
 

@@ -42,6 +42,7 @@ async def bounded(work: Awaitable[T], seconds: float, what: str) -> T:
         await asyncio.wait({task}, timeout=GRACE_SECONDS)
     except asyncio.CancelledError:
         task.cancel()
+        _keep(task)
         raise
     if not task.done():
         _leave(task, what)
@@ -52,6 +53,10 @@ async def bounded(work: Awaitable[T], seconds: float, what: str) -> T:
 
 def _leave(task: asyncio.Task[Any], what: str) -> None:
     log.error("a call cannot be stopped", what=what, left=len(LEFT) + 1)
+    _keep(task)
+
+
+def _keep(task: asyncio.Task[Any]) -> None:
     LEFT.add(task)
     task.add_done_callback(_ended)
 

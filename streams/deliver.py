@@ -17,7 +17,7 @@ from streams import breaker, metrics, probing
 from streams.attempt import Attempt
 from streams.breaker import Circuit
 from streams.context import Context
-from streams.faults import INFRASTRUCTURE
+from streams.faults import INFRASTRUCTURE, where
 from streams.log_postgres import Connection
 from streams.preparing import Prepared, prepare
 from streams.queue import LEASE_SECONDS, Lane, lease, primed, release, release_waiting, renew
@@ -124,7 +124,7 @@ async def _step(deliverer: Deliverer, lane: Lane) -> int:
         deliverer.healthy, deliverer.last_error = False, deliverer.outage
         return 0
     except Exception as error:  # a fault of the hub with this target: the others go on
-        log.exception("delivery failed", target=deliverer.target)
+        log.error("delivery failed", target=deliverer.target, error=type(error).__name__, where=where(error))
         metrics.failed("deliver", deliverer.target, error)
         deliverer.healthy, deliverer.last_error = False, f"{type(error).__name__}: {error}"
         await asyncio.sleep(BROKEN_SECONDS)
