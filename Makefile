@@ -45,8 +45,9 @@ soak: .venv/dev.stamp ## Run the long forms of the promises: 1,000,000 changes u
 	@mkdir -p .hub
 	HUB_LONG=1 HUB_REPORT=.hub/soak.json $(BIN)/python -m pytest tests/promises
 
-bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust
+bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust, and of delivery beside poison
 	$(BIN)/python bench/log.py
+	$(BIN)/python -m bench.poison
 
 lock: .venv/dev.stamp ## Write the requirements files anew from pyproject.toml
 	for extra in run kafka dev; do \
