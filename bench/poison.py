@@ -19,7 +19,7 @@ from hub.edge import embedded
 from hub.edge.cli import quiet_logs
 from hub.write import Write
 from tests.promises.test_p3_order import POISONS
-from tests.promises.vendors import Vendor, delivering, reached, scene
+from tests.promises.told import Vendor, delivering, reached, scene
 
 CALL_SECONDS = 0.002
 BATCH = 20

@@ -19,7 +19,7 @@ from streams.capture import Capture
 from tests.e2e.systems import eventually, hub_on, settled, show, systems_on
 from tests.e2e.test_faults import alerts
 from tests.promises.mutations import broken, mutation
-from tests.promises.vendors import Vendor, reached, scene
+from tests.promises.told import Vendor, reached, scene
 
 PAGES = 5
 
@@ -129,7 +129,7 @@ async def test_a_new_token_in_its_file_resumes_a_real_target(
     postgres: Embedded, tmp_path: Path, figures: Callable[..., None]
 ) -> None:
     file = tmp_path / "token"
-    rules = {"token: ${HUBSPOT_TOKEN}": f"token: file:{file}"}
+    rules = {"access_token: ${HUBSPOT_TOKEN}": f"access_token: file:{file}"}
     async with systems_on(postgres, tmp_path, scale=0.02, rules=rules) as systems:
         file.write_text(systems.env["HUBSPOT_TOKEN"])
         async with hub_on(systems) as (hub, _):

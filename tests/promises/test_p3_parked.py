@@ -17,7 +17,7 @@ from streams import batches, quarantine
 from streams.context import now
 from streams.quarantine import Chosen, Said
 from tests.promises.mutations import broken, mutation
-from tests.promises.vendors import Vendor, scene
+from tests.promises.told import Vendor, scene
 from tests.stages.support import Stages, assert_balanced
 
 ANN = Said("ann", "looked into it")
