@@ -87,7 +87,7 @@ class Attempt:
 
     async def _refused_credentials(self, writes: Sequence[Write], error: AuthError) -> list[Receipt]:
         async with self.share.connection() as conn:
-            await receipts.pause(self.context, conn, self.target, str(error))
+            await receipts.pause(self.context, conn, self.target, str(error), error.generation)
         self.stop = True
         return [Deferred(f"paused: {error}", failure=Failure.auth) for _ in writes]
 

@@ -11,11 +11,10 @@ import structlog
 
 from connectors.kit.connector import Connector
 from hub.errors import HubError
-from streams import receipts
+from streams import receipts, refused
 from streams.context import Context
 from streams.faults import INFRASTRUCTURE
 from streams.log_postgres import Connection
-from streams.seal import matches, sealed
 
 PROBE_SECONDS = 5.0
 TROUBLE: tuple[type[BaseException], ...] = (HubError, *INFRASTRUCTURE)
@@ -25,13 +24,13 @@ log = structlog.get_logger(__name__)
 
 async def paused(context: Context, conn: Connection, target: str) -> bool:
     """Whether the target is paused; looks every few seconds whether there are other credentials, and proves them."""
-    seal = await conn.fetchval("select credentials from hub.pause where target = $1", target)
-    if seal is None:
+    known = await conn.fetchval("select credentials from hub.pause where target = $1", target)
+    if known is None:
         return False
     if not _time_to_look(context, target):
         return True
     secret = context.renewal.now(target) if context.renewal else None
-    if secret is None or await asyncio.to_thread(matches, secret, seal):
+    if secret is None or await asyncio.to_thread(refused.same, secret, known):
         return True
     return not await _proven(context, conn, target, secret)
 
@@ -50,8 +49,8 @@ async def _proven(context: Context, conn: Connection, target: str, secret: bytes
     used = context.renewal.used(target) == secret
     connector = context.connectors[target] if used else context.renewal.make(target)
     if not await _works(context, connector, target):
-        seal = await asyncio.to_thread(sealed, secret)
-        await conn.execute("update hub.pause set credentials = $2 where target = $1", target, seal)
+        known = await asyncio.to_thread(refused.digest, secret)
+        await conn.execute("update hub.pause set credentials = $2 where target = $1", target, known)
         return False
     if not used:
         await context.replace(target, connector)

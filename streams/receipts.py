@@ -14,14 +14,13 @@ from hub.mapping import decode
 from hub.receipt import Applied, Deferred, Receipt, Refused, Unchanged
 from hub.values import Value
 from hub.write import Write
-from streams import alerts, breaker, metrics, tracing
+from streams import alerts, breaker, metrics, refused, tracing
 from streams.context import Context, emit, now, publish
 from streams.faults import Contention
 from streams.finishing import Judge, fate, finish
 from streams.log_postgres import Connection
 from streams.preparing import Prepared
 from streams.records import NewRecord
-from streams.seal import sealed
 from streams.topics import IDENTITY, RECEIPTS, changes_topic
 from streams.workspace import RecordState, lock_records, save_records
 
@@ -217,11 +216,11 @@ def _receipt(context: Context, write: Write, receipt: Receipt) -> NewRecord:
 async def pause(context: Context, conn: Connection, target: str, reason: str, generation: int | None = None) -> None:
     """Stop writing to one target; everything else goes on. Raises one alert, however often it fails; none where what was
     refused is of a `generation` that a newer token has replaced meanwhile."""
-    seal = await asyncio.to_thread(sealed, context.renewal.used(target)) if context.renewal else ""
+    known = await asyncio.to_thread(refused.digest, context.renewal.used(target)) if context.renewal else ""
     new = await conn.fetchval(
         "insert into hub.pause (target, reason, credentials) select $1, $2, $4"
         " where not exists (select from hub.token where system = $1 and generation > $3)"
-        " on conflict do nothing returning true", target, reason, generation, seal,
+        " on conflict do nothing returning true", target, reason, generation, known,
     )  # fmt: skip
     if new:
         mend = f"; renew its credentials: it resumes when they are proven, or by `hub resume {target}`"

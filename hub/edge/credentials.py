@@ -5,8 +5,10 @@ from collections.abc import Mapping
 import orjson
 
 from connectors.kit.connector import Connector
+from connectors.kit.tokens import TokenStore
 from connectors.registry import CONNECTORS
 from hub.config import Config
+from hub.edge import tokens
 from hub.errors import ConfigError
 
 
@@ -17,13 +19,22 @@ class Credentials:
         self._config = config
         self._env = env
         self._used: dict[str, bytes] = {}
+        self._tokens: TokenStore | None = None
 
     def make(self, system: str) -> Connector:
         """The system's connector, from its settings as they are now. Raises ConfigError for what is not set."""
         settings = self._config.resolve(system, self._env)
         made = self._config.systems[system]
         self._used[system] = _plain(settings)
-        return CONNECTORS[made.connector][1](system, settings, made.objects)
+        connector = CONNECTORS[made.connector][1](system, settings, made.objects)
+        if self._tokens is not None:
+            tokens.give({system: connector}, self._tokens)
+        return connector
+
+    def give(self, connectors: Mapping[str, Connector], store: TokenStore) -> None:
+        """Let these connectors, and all that are made from here on, find their tokens in this store."""
+        self._tokens = store
+        tokens.give(connectors, store)
 
     def used(self, system: str) -> bytes:
         """The settings that its connector has."""

@@ -13,7 +13,7 @@ from hub.errors import AuthError, Limited, Retry
 from hub.failure import TABLE, Failure, rendered
 from hub.receipt import Deferred, Held, Refused
 from hub.write import Write
-from streams import breaker, finishing, overdue, probing, queue, refetch, seal
+from streams import breaker, finishing, overdue, probing, queue, refetch, refused
 from streams.ledger import balance
 from streams.log import Batch
 from streams.refetch import Refetch
@@ -225,13 +225,13 @@ async def test_resuming_fails_without_a_look_at_the_credentials(pool: asyncpg.Po
         await check_it_resumes_by_itself(pool)
 
 
-def test_a_seal_tells_only_whether_it_is_the_same() -> None:
-    sealed = seal.sealed(b"token")
-    assert seal.matches(b"token", sealed)
-    assert not seal.matches(b"another", sealed)
-    assert not seal.matches(b"token", "")
-    assert b"token".hex() not in sealed
-    assert sealed != seal.sealed(b"token")
+def test_a_digest_tells_only_whether_it_is_the_same() -> None:
+    known = refused.digest(b"token")
+    assert refused.same(b"token", known)
+    assert not refused.same(b"another", known)
+    assert not refused.same(b"token", "")
+    assert b"token".hex() not in known
+    assert known != refused.digest(b"token")
 
 
 async def test_what_waits_for_too_long_raises_one_alert(pool: asyncpg.Pool) -> None:
@@ -302,13 +302,13 @@ async def test_a_vendor_that_is_away_is_waited_for_and_no_notice_is_parked(pool:
 
     stage = await scene(pool, Vendor("crm", fetching=fetching))
     handler, batches = Refetch(stage.context, "crm"), await notices(stage, 20)
-    refused = 0
+    waited = 0
     for _ in range(5):
         try:
             await handler(batches)
         except ConnectionError:
-            refused += 1
-    assert (refused, await stage.hub.parked()) == (5, [])
+            waited += 1
+    assert (waited, await stage.hub.parked()) == (5, [])
     away.clear()
     await handler(batches)
     await stage.hub.project()
