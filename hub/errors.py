@@ -1,7 +1,8 @@
 """Errors, by what to do next.
 
 HubError
- +- Retry        the same call may succeed later (network, 5xx, 429); `after` seconds if the vendor said so
+ +- Retry        the same call may succeed later (network, 5xx); `after` seconds if the vendor said so
+ |   +- Limited      it was only too early (429): the vendor is well
  +- Hold         something else must come first; `waits_for` names it
  +- Reject       this input will never be accepted; `reason` says why, nothing else is affected
  +- Fatal        a person must act before anything of this kind can go on
@@ -23,6 +24,10 @@ class Retry(HubError):
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
         self.after = after
+
+
+class Limited(Retry):
+    """The vendor asked to be called later; nothing is wrong with it or with the call."""
 
 
 class Hold(HubError):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hub.change import Change
+from hub.failure import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,14 @@ class Deferred:
     """Try again in `seconds` (None: the deliverer's backoff decides).
 
     `found` are records that the target turned out to hold otherwise than believed, to be captured first: the record
-    that a create would have doubled, or one that was edited meanwhile.
+    that a create would have doubled, or one that was edited meanwhile. `failure` says which class of hub.failure it is
+    where it is not that, nor a trouble of this write alone.
     """
 
     reason: str
     seconds: float | None = None
     found: tuple[Change, ...] = ()
+    failure: Failure = Failure.transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +60,18 @@ class Refused:
 
 
 Receipt = Applied | Unchanged | Deferred | Held | Refused
+
+
+def failure_of(receipt: Receipt) -> Failure | None:
+    """The class of a receipt that is no success."""
+    if isinstance(receipt, Deferred):
+        return Failure.conflict if receipt.found else receipt.failure
+    if isinstance(receipt, Held):
+        return Failure.dependency
+    if isinstance(receipt, Refused):
+        return CODES.get(receipt.code, Failure.invalid)
+    return None
+
+
+CODES = {"gone": Failure.gone, "connector": Failure.defect}
+"""Codes of refusals that mean another class than invalid data."""

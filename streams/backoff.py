@@ -4,8 +4,15 @@ import random
 
 FIRST_SECONDS = 0.5
 MOST_SECONDS = 300.0
+LEAST_SECONDS = 0.1
 
 
 def backoff(attempts: int) -> float:
-    """Seconds before the next attempt: exponential with full jitter, so that many waiting rows do not come at once."""
-    return random.uniform(0.1, min(MOST_SECONDS, FIRST_SECONDS * 2 ** min(attempts, 20)))
+    """Seconds before the next attempt, after so many."""
+    return jittered(attempts, FIRST_SECONDS, MOST_SECONDS)
+
+
+def jittered(times: int, first: float, most: float) -> float:
+    """Exponential with full jitter, so that many that wait do not come at once: anything up to `first` seconds doubled
+    so many times, at most `most`."""
+    return random.uniform(LEAST_SECONDS, max(LEAST_SECONDS, min(most, first * 2 ** min(times, 20))))

@@ -20,6 +20,8 @@ from streams.topics import DEADLETTERS
 Work = Callable[[Connection, Sequence[Record]], Awaitable[tuple[list[NewRecord], int]]]
 """Do the work for these records; return what to emit and how many were duplicates."""
 
+VARIES = re.compile(r"""'[^']*'|"[^"]*"|\S+@\S+|\w*\d\w*""")
+
 log = structlog.get_logger(__name__)
 
 
@@ -81,9 +83,10 @@ async def park(context: Context, stage: str, record: Record, error: Exception) -
         if not await position.fresh(conn, stage, Batch(record.topic, record.partition, (record,))):
             return
         await conn.execute(
-            'insert into hub.parked (stage, topic, partition, "offset", reason, fingerprint, payload)'
-            " values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",
-            stage, record.topic, record.partition, record.offset, reason, fingerprint(reason), record.value or b"",
+            'insert into hub.parked (stage, topic, partition, "offset", reason, fingerprint, key, payload)'
+            " values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing",
+            stage, record.topic, record.partition, record.offset, reason, fingerprint(reason), record.key,
+            record.value or b"",
         )  # fmt: skip
         await position.advance(conn, stage, (record,), parked=1)
         metrics.count(metrics.PROCESSED, stage, record.topic, "parked")
@@ -92,8 +95,9 @@ async def park(context: Context, stage: str, record: Record, error: Exception) -
 
 
 def fingerprint(reason: str) -> str:
-    """Groups failures of one cause: the reason without what differs from record to record."""
-    return hashlib.blake2b(re.sub(r"'[^']*'|\d+", "?", reason).encode(), digest_size=6).hexdigest()
+    """Groups failures of one cause: the reason without what differs from record to record (what is quoted, addresses, and
+    words with digits)."""
+    return hashlib.blake2b(VARIES.sub("?", reason).encode(), digest_size=6).hexdigest()
 
 
 def _dead_letter(context: Context, stage: str, record: Record, reason: str) -> NewRecord:

@@ -18,6 +18,7 @@ from hub.change import Change
 from hub.errors import Fatal, HubError, Retry, Unauthorized
 from hub.identity import RecordId
 from streams import alerts, metrics, tracing
+from streams.calling import bounded, paced
 from streams.context import Context, now
 from streams.faults import INFRASTRUCTURE
 from streams.log import PostgresLog
@@ -67,10 +68,11 @@ class Capture:
         connector = await self.context.connector(self.system)
         # Closed at once when storing a page fails: a source may hold a transaction open while it is read.
         async with aclosing(connector.poll(self.stream.name, await self._checkpoint())) as pages:
-            async for page in pages:
+            seconds, name = self.context.patience.call_seconds, f"{self.system}/{self.stream.name}"
+            async for page in paced(pages, seconds, f"reading {name}"):
                 await self._store(page)
                 self.busy_since = time.monotonic()
-                await page.acknowledge()
+                await bounded(page.acknowledge(), seconds, f"acknowledging {name}")
                 captured += len(page.changes)
                 if await self.orders.halted():
                     return captured, False

@@ -2,17 +2,36 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import asyncpg
 
 from connectors.kit.connector import Connector
 from hub.model import Model
+from hub.patience import Patience
+from streams.calling import bounded
 from streams.log import Log, PostgresLog
 from streams.log_postgres import Connection
 from streams.records import NewRecord
 from streams.registry import Codec
+
+T = TypeVar("T")
+
+
+class Renewal(Protocol):
+    """The systems' settings with their secrets, as the connectors got them and as they are now."""
+
+    def used(self, system: str) -> bytes:
+        """What the system's connector was made with."""
+
+    def now(self, system: str) -> bytes | None:
+        """What it would be made with now; None where a reference leads nowhere."""
+
+    def make(self, system: str) -> Connector:
+        """The connector made anew; from here on that is what is used."""
 
 
 @dataclass(slots=True)
@@ -24,18 +43,32 @@ class Context:
     log: Log
     codec: Codec
     connectors: Mapping[str, Connector] = field(default_factory=dict)
-    max_attempts: int = 12
+    patience: Patience = field(default_factory=Patience)
+    renewal: Renewal | None = None
+    looked: dict[str, float] = field(default_factory=dict)  # when paused targets' credentials were looked at
     poll_now: asyncio.Event = field(default_factory=asyncio.Event)
     _opened: set[str] = field(default_factory=set)
-    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _opening: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def connector(self, system: str) -> Connector:
-        """The connector, opened: at first use, so that a system that is down keeps only its own streams from starting."""
-        async with self._opening:
-            if system not in self._opened:
-                await self.connectors[system].open()
-                self._opened.add(system)
+        """The connector, opened: at first use, so that a system that is down, or hangs, keeps only its own streams from
+        starting."""
+        if system not in self._opened:
+            async with self._opening[system]:
+                if system not in self._opened:
+                    await self.bounded(self.connectors[system].open(), f"opening {system}")
+                    self._opened.add(system)
         return self.connectors[system]
+
+    async def bounded(self, work: Awaitable[T], what: str) -> T:
+        """The result of a connector's call; CutOff where it takes longer than the configuration's patience."""
+        return await bounded(work, self.patience.call_seconds, what)
+
+    async def replace(self, system: str, connector: Connector) -> None:
+        """Another connector, open already, takes the place of a system's."""
+        old, self.connectors = self.connectors[system], {**self.connectors, system: connector}
+        self._opened.add(system)
+        await self.bounded(old.close(), f"closing {system}")
 
     @property
     def atomic(self) -> bool:

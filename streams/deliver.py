@@ -1,31 +1,33 @@
-"""Deliver: the write queue -> the targets. Leases due rows, calls the target in batches, and records every receipt."""
+"""Deliver: the write queue -> the targets. Leases due rows, calls the target in batches, and records every receipt.
+
+Each target has a deliverer of its own, with its own share of database connections, and calls are cut off, so that a target
+that hangs, breaks or answers garbage is in no other's way. Within a target, rows that failed before go a lane of their own.
+"""
 
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import groupby
 
 import structlog
 
-from connectors.kit.allowance import Priority
 from connectors.kit.connector import Connector
-from connectors.kit.line import calling
-from hub.errors import AuthError, Reject, Retry
-from hub.receipt import Deferred, Receipt, Refused
-from hub.write import Write
-from streams import metrics, receipts, tracing
+from streams import breaker, metrics, probing
+from streams.attempt import Attempt
+from streams.breaker import Circuit
 from streams.context import Context
-from streams.faults import INFRASTRUCTURE
+from streams.faults import INFRASTRUCTURE, where
+from streams.log_postgres import Connection
 from streams.preparing import Prepared, prepare
-from streams.queue import LEASE_SECONDS, lease, primed, release, release_waiting, renew
+from streams.queue import LEASE_SECONDS, Lane, lease, primed, release, release_waiting, renew
+from streams.share import Share
+from streams.step import Step
 
 log = structlog.get_logger(__name__)
 
 ROWS = 1_000
-CALLS_ABREAST = 4
+BROKEN_SECONDS = 5.0
 
 
 class Deliverer:
@@ -34,159 +36,113 @@ class Deliverer:
     def __init__(self, context: Context, target: str) -> None:
         self.context = context
         self.target = target
-        self.connector: Connector = context.connectors[target]
         self.lease = uuid.uuid4().hex
         self.healthy = True
         self.last_error: str | None = None
-        self.busy_since: float | None = None  # of the step in hand, when it last moved; seconds of time.monotonic()
         self.outage: str | None = None  # what was wrong with the state database at the last step
+        self.moved: dict[Lane, float] = {}  # when the step in hand of each lane last moved
+        self.share = Share(context.pool)
 
-    async def step(self) -> int:
+    @property
+    def connector(self) -> Connector:
+        """The target's connector, opened or not."""
+        return self.context.connectors[self.target]
+
+    @property
+    def busy_since(self) -> float | None:
+        """When work in hand last moved, in seconds of time.monotonic(); of two lanes the one that moved longer ago."""
+        return min(self.moved.values(), default=None)
+
+    def token(self, lane: Lane) -> str:
+        """What rows of this lane are leased under."""
+        return f"{self.lease}-{lane.name}"
+
+    async def step(self, lane: Lane = Lane.any) -> int:
         """Deliver what is due now; returns how many rows of the queue were worked on."""
-        async with self.context.pool.acquire() as conn:
-            if not await primed(conn, self.context.model.systems) or await receipts.paused(conn, self.target):
+        async with self.share.connection() as conn:
+            if not await primed(conn, self.context.model.systems):
                 return 0
-            await renew(conn, self.lease)
-            await release_waiting(conn, self.target)
-            dues = await lease(conn, self.target, self.lease, ROWS)
-            prepared = await prepare(conn, self.context.model, dues) if dues else []
+            if await probing.paused(self.context, conn, self.target):
+                return 0
+            circuit = await breaker.admit(conn, self.target, 2 * self.context.patience.call_seconds)
+            if circuit is Circuit.open:
+                return 0
+            prepared = await self._leased(conn, lane, circuit)
+        attempt = Attempt(self.context, self.target, self.share, lambda: self._moved(lane))
         try:
-            await self._work(prepared)
+            await Step(attempt, self.token(lane)).work(prepared, max(1, self.connector.manifest.limits.batch))
         finally:
-            await self._give_back(len(prepared))
+            await self._settle(attempt, lane, circuit, prepared)
         return len(prepared)
 
-    async def _give_back(self, rows: int) -> None:
-        """Rows that are still leased were not finished: they are due again at once."""
-        if rows:
-            with suppress(*INFRASTRUCTURE):
-                async with self.context.pool.acquire() as conn:
-                    await release(conn, self.lease)
+    async def _leased(self, conn: Connection, lane: Lane, circuit: Circuit) -> list[Prepared]:
+        """What this step works on: a probe with a single write, whichever comes first, else all that is due in the lane."""
+        await renew(conn, self.token(lane))
+        await release_waiting(conn, self.target)
+        rows, taken = (1, Lane.any) if circuit is Circuit.half_open else (ROWS, lane)
+        dues = await lease(conn, self.target, self.token(lane), rows, taken)
+        return await prepare(conn, self.context.model, dues) if dues else []
 
-    async def _work(self, prepared: Sequence[Prepared]) -> None:
-        await receipts.record(self.context, self.lease, [(p, []) for p in prepared if not p.writes])
-        rows = [Row(p, {}) for p in prepared if p.writes]
-        if rows:
-            async with self.context.pool.acquire() as conn:
-                await receipts.leave_intents(conn, [w for row in rows for w in row.prepared.writes])
-            calls = _calls(rows, max(1, self.connector.manifest.limits.batch))
-            for some in _abreast(calls, CALLS_ABREAST):
-                self.busy_since = time.monotonic()
-                await asyncio.gather(*map(self._call, some))
-                done = [row for row in rows if row.complete]
-                rows = [row for row in rows if not row.complete]
-                await receipts.record(self.context, self.lease, [row.result for row in done])
+    def _moved(self, lane: Lane) -> None:
+        self.moved[lane] = time.monotonic()
 
-    async def _call(self, pairs: Sequence[tuple["Row", Write]]) -> None:
-        answers = await self._deliver([write for _, write in pairs])
-        for (row, write), receipt in zip(pairs, answers, strict=True):
-            row.receipts[write.key] = (write, receipt)
-
-    async def _deliver(self, writes: Sequence[Write]) -> list[Receipt]:
-        metrics.count(metrics.ATTEMPTS, "deliver", self.target, by=len(writes))
-        try:
-            working = tracing.working("deliver", (w.trace for w in writes), {"hub.target": self.target})
-            with calling(Priority.DELIVER), working:
-                answers = await (await self.context.connector(self.target)).deliver(writes)
-            self.healthy, self.last_error = True, None
-            metrics.answered(self.target, answers)
-        except Retry as error:
-            return self._all(writes, error, Deferred(str(error), error.after))
-        except AuthError as error:
-            async with self.context.pool.acquire() as conn:
-                await receipts.pause(self.context, conn, self.target, str(error), error.generation)
-            return self._all(writes, error, Deferred(f"paused: {error}"))
-        except Reject as error:
-            return self._all(writes, error, Refused(error.reason, error.code))
-        except INFRASTRUCTURE as error:
-            return self._all(writes, error, Deferred(f"{type(error).__name__}: {error}"))
-        except Exception as error:
-            log.exception("connector failed", target=self.target)
-            return await self._one_by_one(writes, error)
-        return list(answers)
-
-    async def _one_by_one(self, writes: Sequence[Write], error: Exception) -> list[Receipt]:
-        """A connector that breaks on a batch breaks on one of its writes: find it, spare the others."""
-        if len(writes) == 1:
-            return self._all(writes, error, Refused(f"{type(error).__name__}: {error}", "connector"))
-        return [receipt for write in writes for receipt in await self._deliver([write])]
-
-    def _all(self, writes: Sequence[Write], error: BaseException, receipt: Receipt) -> list[Receipt]:
-        self.healthy, self.last_error = False, f"{type(error).__name__}: {error}"
-        metrics.failed("deliver", self.target, error, by=len(writes))
-        return [receipt for _ in writes]
-
-
-@dataclass(slots=True)
-class Row:
-    """A row of the queue at work: its writes, and the receipts so far."""
-
-    prepared: Prepared
-    receipts: dict[str, tuple[Write, Receipt]]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every write has its receipt."""
-        return len(self.receipts) == len(self.prepared.writes)
-
-    @property
-    def result(self) -> tuple[Prepared, list[tuple[Write, Receipt]]]:
-        """The row with its receipts, to be recorded."""
-        return self.prepared, list(self.receipts.values())
-
-
-Call = list[tuple[Row, Write]]
-
-
-def _calls(rows: Sequence[Row], batch: int) -> list[Call]:
-    """The writes of all rows, in calls of one object and operation, as large as the target allows."""
-    pairs = [(row, write) for row in rows for write in row.prepared.writes]
-    pairs.sort(key=lambda pair: (pair[1].object, pair[1].op))
-    groups = (list(group) for _, group in groupby(pairs, key=lambda pair: (pair[1].object, pair[1].op)))
-    return [group[start : start + batch] for group in groups for start in range(0, len(group), batch)]
-
-
-def _abreast(calls: Sequence[Call], width: int) -> Iterator[Sequence[Call]]:
-    for start in range(0, len(calls), width):
-        yield calls[start : start + width]
+    async def _settle(self, attempt: Attempt, lane: Lane, circuit: Circuit, prepared: Sequence[Prepared]) -> None:
+        """Rows that are still leased were not finished, and a probe that found nothing to try was none."""
+        if attempt.called:
+            self.healthy, self.last_error = attempt.error is None, attempt.error
+        with suppress(*INFRASTRUCTURE):
+            async with self.share.connection() as conn:
+                if prepared:
+                    await release(conn, self.token(lane))
+                if circuit is Circuit.half_open and not attempt.called:
+                    await breaker.give_back(conn, self.target)
 
 
 async def forever(deliverer: Deliverer, wake: asyncio.Event, idle_seconds: float = 1.0) -> None:
     """Step until cancelled; wait for a wake-up where nothing is due. Trouble with the state database is waited out."""
-    alive = asyncio.create_task(_stay_alive(deliverer))
-    try:
-        while True:
-            worked = await _step(deliverer)
-            if not worked:
-                wake.clear()
-                await _within(wake, idle_seconds)
-    finally:
-        alive.cancel()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_stay_alive(deliverer))
+        tasks.create_task(_lane(deliverer, Lane.fresh, wake, idle_seconds))
+        tasks.create_task(_lane(deliverer, Lane.again, asyncio.Event(), idle_seconds))
 
 
-async def _step(deliverer: Deliverer) -> int:
-    deliverer.busy_since = time.monotonic()
+async def _lane(deliverer: Deliverer, lane: Lane, wake: asyncio.Event, idle_seconds: float) -> None:
+    while True:
+        if not await _step(deliverer, lane):
+            wake.clear()
+            await _within(wake, idle_seconds)
+
+
+async def _step(deliverer: Deliverer, lane: Lane) -> int:
+    deliverer.moved[lane] = time.monotonic()
     outage, deliverer.outage = deliverer.outage, None
     try:
-        worked = await deliverer.step()
+        worked = await deliverer.step(lane)
     except INFRASTRUCTURE as error:
         metrics.failed("deliver", deliverer.target, error)
         deliverer.outage = f"{type(error).__name__}: {error}"
         deliverer.healthy, deliverer.last_error = False, deliverer.outage
         return 0
+    except Exception as error:  # a fault of the hub with this target: the others go on
+        log.error("delivery failed", target=deliverer.target, error=type(error).__name__, where=where(error))
+        metrics.failed("deliver", deliverer.target, error)
+        deliverer.healthy, deliverer.last_error = False, f"{type(error).__name__}: {error}"
+        await asyncio.sleep(BROKEN_SECONDS)
+        return 0
     finally:
-        deliverer.busy_since = None
+        deliverer.moved.pop(lane, None)
     if outage and deliverer.last_error == outage:  # the state database answers again, and nothing else is wrong
         deliverer.healthy, deliverer.last_error = True, None
     return worked
 
 
 async def _stay_alive(deliverer: Deliverer) -> None:
-    """Renew the lease also while a vendor takes its time."""
+    """Renew the leases also while a vendor takes its time."""
     while True:
         with suppress(*INFRASTRUCTURE):
             async with deliverer.context.pool.acquire() as conn:
-                await renew(conn, deliverer.lease)
+                for lane in (Lane.fresh, Lane.again):
+                    await renew(conn, deliverer.token(lane))
         await asyncio.sleep(LEASE_SECONDS / 3)
 
 

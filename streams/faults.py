@@ -1,5 +1,7 @@
 """Which errors mean that the world is down, and which that one record is bad."""
 
+import traceback
+
 import asyncpg
 from aiokafka.errors import KafkaError
 
@@ -23,3 +25,9 @@ INFRASTRUCTURE: tuple[type[Exception], ...] = (
     asyncpg.exceptions.LockNotAvailableError,
 )
 """The same work may succeed later: the stage waits with it."""
+
+
+def where(error: BaseException) -> str:
+    """Where in the code an error was raised. Of a connector that breaks on every record, a line each is enough."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

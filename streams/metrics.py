@@ -66,6 +66,7 @@ JOURNEY_SECONDS = Metric("hub_change_to_receipt_seconds", _H, ("target",), "seco
                          "From seeing a change to the target's receipt for it.", JOURNEY_BUCKETS)
 
 HEALTHY = Metric("hub_part_healthy", _G, ("kind", "name"), "1 or 0", "Whether a stage, source, target or service fares well.")
+LOOP_LAG = Metric("hub_loop_lag_seconds", _G, (), "seconds", "The most by which a process was late in the last minute.")
 AGE = Metric("hub_metrics_age_seconds", _G, ("group",), "seconds", "How old the gauges of a group are.")
 LAG = Metric("hub_stage_lag_records", _G, ("stage", "topic", "partition"), "records", "Records waiting for a stage.")
 LAG_SECONDS = Metric("hub_stage_lag_seconds", _G, ("stage", "topic", "partition"), "seconds",
@@ -73,6 +74,9 @@ LAG_SECONDS = Metric("hub_stage_lag_seconds", _G, ("stage", "topic", "partition"
 QUEUE = Metric("hub_write_queue_rows", _G, ("target", "state"), "rows", "The write queue: due, held or parked.")
 QUEUE_SECONDS = Metric("hub_write_queue_oldest_seconds", _G, ("target",), "seconds", "Age of the oldest write that is due.")
 PAUSED = Metric("hub_target_paused", _G, ("target",), "1 or 0", "Whether a target is paused until somebody acts.")
+CIRCUIT = Metric("hub_target_circuit_open", _G, ("target",), "1 or 0", "Whether a target is left alone: it does not answer.")
+HELD_SECONDS = Metric("hub_write_queue_held_seconds", _G, ("target",), "seconds",
+                      "How long a write has waited for another record, at most.")
 PARKED = Metric("hub_parked_records", _G, ("stage",), "records", "Records set aside for a person.")
 OPEN_CONFLICTS = Metric("hub_conflicts_open", _G, (), "conflicts", "Conflicts that wait for a review.")
 OUTBOX = Metric("hub_outbox_records", _G, (), "records", "Committed records that are not published yet.")

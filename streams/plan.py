@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from hub.model import Model
 from streams import tracing
 from streams.batches import process
 from streams.context import Context
@@ -46,7 +47,7 @@ async def _queue(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         "insert into hub.write as w (target, golden_id, entity, version, trace)"
         " select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[]) order by 1, 2"
         " on conflict (target, golden_id) do update set version = excluded.version, state = 'due', due_at = now(),"
-        " attempts = 0, waits_for = null, reason = '', code = '', trace = excluded.trace"
+        " attempts = 0, failed_at = null, waits_for = null, held_since = null, reason = '', code = '', trace = excluded.trace"
         " where w.version < excluded.version",
         *([row[i] for row in rows] for i in range(5)),
     )
@@ -57,3 +58,13 @@ async def _drop_merged(conn: Connection, golden_ids: Sequence[str]) -> None:
     """A golden record that lives on inside another is not written any more."""
     if golden_ids:
         await conn.execute("delete from hub.write where golden_id = any($1)", list(golden_ids))
+
+
+async def queue_again(model: Model, conn: Connection, golden_id: str) -> None:
+    """Plan a golden record as it is now, after its own event could not be."""
+    golden = await conn.fetchrow(
+        "select entity, version from hub.golden where golden_id = $1 and merged_into is null", golden_id
+    )
+    if golden is not None:
+        targets = model.targets(golden["entity"])
+        await _queue(conn, [(target, golden_id, golden["entity"], golden["version"], None) for target in targets])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -23,7 +24,7 @@ from streams.workspace import RecordState, records_of
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A leased row of the write queue."""
+    """A leased row of the write queue; `attempts` and `failed_at` (None: never) are of failed tries before this one."""
 
     target: str
     golden_id: str
@@ -31,6 +32,7 @@ class Due:
     version: int
     attempts: int
     trace: str | None
+    failed_at: datetime | None = None
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """Queue: leasing rows of the write queue, releasing what waited, and the gate that keeps a new hub from writing blind."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 from streams.log_postgres import Connection
 from streams.preparing import Due
@@ -23,15 +24,25 @@ async def renew(conn: Connection, token: str) -> None:
     )  # fmt: skip
 
 
-async def lease(conn: Connection, target: str, token: str, limit: int) -> list[Due]:
+class Lane(StrEnum):
+    """Which rows a deliverer takes: those that failed before go a way of their own, so that what hangs or is slow again
+    and again is in nobody else's way."""
+
+    any = "true"
+    fresh = "failed_at is null"
+    again = "failed_at is not null"
+
+
+async def lease(conn: Connection, target: str, token: str, limit: int, lane: Lane = Lane.any) -> list[Due]:
     """Take due rows; rows that another living deliverer holds are passed over."""
     rows = await conn.fetch(
-        "with due as (select target, golden_id from hub.write w where target = $1 and state = 'due' and due_at <= now()"
+        "with due as (select target, golden_id from hub.write w where target = $1 and state = 'due' and due_at <= now()"  # noqa: S608
+        f" and {lane.value}"
         " and (lease is null or not exists (select from hub.lease l where l.token = w.lease and alive_until > now()))"
         " order by due_at limit $2 for update skip locked)"
-        " update hub.write w set lease = $3, attempts = attempts + 1"
+        " update hub.write w set lease = $3"
         " from due where w.target = due.target and w.golden_id = due.golden_id"
-        " returning w.target, w.golden_id, w.entity, w.version, w.attempts, w.trace",
+        " returning w.target, w.golden_id, w.entity, w.version, w.attempts, w.trace, w.failed_at",
         target, limit, token,
     )  # fmt: skip
     return [Due(*row.values()) for row in rows]
@@ -45,12 +56,12 @@ async def release(conn: Connection, token: str) -> None:
 async def release_waiting(conn: Connection, target: str) -> None:
     """Rows whose dependency exists in the target by now are due (their own receipt may have crossed its)."""
     await conn.execute(
-        f"update hub.write w set state = 'due', due_at = now(), waits_for = null, attempts = 0 from {HELD}"  # noqa: S608
+        f"update hub.write w set state = 'due', due_at = now(), waits_for = null, held_since = null, attempts = 0 from {HELD}"  # noqa: S608
         " exists (select from hub.record r where r.system = $1 and r.golden_id = w.waits_for and not r.gone)",
         target,
     )
     await conn.execute(
-        f"update hub.write w set state = 'due', due_at = now(), waits_for = null from {HELD}"  # noqa: S608
+        f"update hub.write w set state = 'due', due_at = now(), waits_for = null, held_since = null from {HELD}"  # noqa: S608
         " w.waits_for like '%/%' and exists (select from hub.record r where r.golden_id <> ''"
         " and r.system || '/' || r.object || '/' || r.external_id = w.waits_for)",
         target,

@@ -1,5 +1,6 @@
 """Receipts: what became of writes, recorded in one transaction with view, links, ledger and queue."""
 
+import asyncio
 from collections.abc import Sequence
 
 import asyncpg
@@ -13,10 +14,10 @@ from hub.mapping import decode
 from hub.receipt import Applied, Deferred, Receipt, Refused, Unchanged
 from hub.values import Value
 from hub.write import Write
-from streams import alerts, metrics, tracing
+from streams import alerts, breaker, metrics, refused, tracing
 from streams.context import Context, emit, now, publish
 from streams.faults import Contention
-from streams.finishing import fate, finish
+from streams.finishing import Judge, fate, finish
 from streams.log_postgres import Connection
 from streams.preparing import Prepared
 from streams.records import NewRecord
@@ -76,8 +77,8 @@ async def _recorded(context: Context, lease: str, results: Results) -> list[tupl
         if any(isinstance(r, Applied) for _, r in pairs):
             await _note_activity(conn, results[0][0].due.target)
         target = results[0][0].due.target
-        patience = None if await paused(conn, target) else context.max_attempts
-        await finish(conn, target, lease, [fate(p, [r for _, r in some], patience) for p, some in results])
+        judge = Judge(context.patience.attempts, await breaker.good_at(conn, target))
+        await finish(conn, target, lease, [fate(p, [r for _, r in some], judge) for p, some in results])
         for write, receipt in pairs:
             metrics.count(metrics.RECEIPTS, write.target, type(receipt).__name__.lower())
         await emit(context, conn, emitted)
@@ -212,22 +213,18 @@ def _receipt(context: Context, write: Write, receipt: Receipt) -> NewRecord:
     return NewRecord(RECEIPTS.name, key, context.codec.encode("receipt", datum))
 
 
-async def paused(conn: Connection, target: str) -> bool:
-    """Whether a target is paused until its credentials are mended."""
-    return bool(await conn.fetchval("select true from hub.pause where target = $1", target))
-
-
 async def pause(context: Context, conn: Connection, target: str, reason: str, generation: int | None = None) -> None:
     """Stop writing to one target; everything else goes on. Raises one alert, however often it fails; none where what was
     refused is of a `generation` that a newer token has replaced meanwhile."""
+    known = await asyncio.to_thread(refused.digest, context.renewal.used(target)) if context.renewal else ""
     new = await conn.fetchval(
-        "insert into hub.pause (target, reason) select $1, $2"
+        "insert into hub.pause (target, reason, credentials) select $1, $2, $4"
         " where not exists (select from hub.token where system = $1 and generation > $3)"
-        " on conflict do nothing returning true", target, reason, generation,
+        " on conflict do nothing returning true", target, reason, generation, known,
     )  # fmt: skip
     if new:
-        mend = "" if "`hub auth " in reason else f"; renew its credentials, then `hub resume {target}`"
-        await alerts.raised(context, "target_paused", target, reason + mend)
+        mend = f"; renew its credentials: it resumes when they are proven, or by `hub resume {target}`"
+        await alerts.raised(context, "target_paused", target, reason + ("" if "`hub auth " in reason else mend))
 
 
 async def resume(context: Context, conn: Connection, target: str) -> bool:

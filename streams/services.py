@@ -8,7 +8,7 @@ import mode
 import structlog
 
 from hub.change import Change
-from streams import budgets, capture, deliver, metrics, steward
+from streams import budgets, capture, deliver, heartbeat, metrics, overdue, steward
 from streams.auditing import Plan
 from streams.auditing import forever as audits_forever
 from streams.backfill import Backfill
@@ -121,8 +121,14 @@ async def _open_gate(context: Context) -> None:
     await asyncio.Event().wait()
 
 
+def beating() -> Loop:
+    """Measure how late the event loop is."""
+    return Loop("heartbeat", heartbeat.forever)
+
+
 def upkeep(context: Context) -> Loop:
-    """Expire pins, empty the outbox after a crash, watch budgets, forget old intents, compact the PostgreSQL log."""
+    """Expire pins, empty the outbox after a crash, forget old intents, watch budgets, alert of what waits too long,
+    compact the PostgreSQL log."""
     return Loop("upkeep", lambda: _upkeep(context))
 
 
@@ -133,6 +139,7 @@ async def _upkeep(context: Context) -> None:
             await publish(context)
             await expire_pins(context)
             await budgets.watch(context)
+            await overdue.look(context)
             if turn % SWEEP_TURNS == SWEEP_TURNS - 1:
                 await _sweep(context)
         except INFRASTRUCTURE as error:

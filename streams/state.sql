@@ -114,10 +114,13 @@ create table if not exists hub.write (
     state text not null default 'due',           -- due, held, parked
     due_at timestamptz not null default now(),
     lease text,                                  -- token of the deliverer at work on it, valid while that one lives
-    attempts int not null default 0,
+    attempts int not null default 0,             -- failed tries that count, see hub.failure
+    failed_at timestamptz,                       -- of the last failed try, since the last success or new version
     waits_for text,
+    held_since timestamptz,
     reason text not null default '',
     code text not null default '',
+    fingerprint text not null default '',        -- of a parked row: groups refusals of one cause
     trace text,
     primary key (target, golden_id)
 );
@@ -128,6 +131,17 @@ create index if not exists write_waits on hub.write (target, waits_for) where st
 create table if not exists hub.lease (
     token text primary key,
     alive_until timestamptz not null
+);
+
+-- The circuit to each target. Closed: opened_at is null. Open until probe_at; then half open: whoever moves probe_at on
+-- may try one write.
+create table if not exists hub.breaker (
+    target text primary key,
+    failures int not null default 0,             -- calls in a row without a usable answer
+    opened_at timestamptz,
+    probe_at timestamptz,
+    good_at timestamptz,                         -- when a call was last answered
+    reason text not null default ''
 );
 
 create table if not exists hub.intent (
@@ -160,6 +174,7 @@ create table if not exists hub.parked (
     "offset" bigint not null,
     reason text not null,
     fingerprint text not null,
+    key bytea not null default '',
     payload bytea not null,
     at timestamptz not null default now(),
     unique (stage, topic, partition, "offset")
@@ -210,7 +225,16 @@ create table if not exists hub.snapshot (
 create table if not exists hub.pause (
     target text primary key,
     reason text not null,
-    since timestamptz not null default now()
+    since timestamptz not null default now(),
+    credentials text not null default ''         -- a salted hash of those that were refused
+);
+
+-- Alerts that were raised and not cleared, so that each is raised once.
+create table if not exists hub.alarm (
+    name text not null,
+    subject text not null,
+    since timestamptz not null default now(),
+    primary key (name, subject)
 );
 
 create table if not exists hub.configuration (
@@ -225,6 +249,13 @@ create table if not exists hub.counter (
     value bigint not null default 0,
     primary key (name, label)
 );
+
+-- What hubs made before these columns were lack.
+alter table hub.write add column if not exists failed_at timestamptz;
+alter table hub.write add column if not exists held_since timestamptz;
+alter table hub.write add column if not exists fingerprint text not null default '';
+alter table hub.parked add column if not exists key bytea not null default '';
+alter table hub.pause add column if not exists credentials text not null default '';
 
 -- When each target was last written to: a source read since then has seen every echo that will come.
 create table if not exists hub.activity (

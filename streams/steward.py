@@ -2,7 +2,8 @@
 
 Payload: {"action": "pin", "field", "value", "author", "reason", "expires_at"}, {"action": "unpin", "field"},
 {"action": "keep", "field"} (the golden value stands against open conflicts), {"action": "unmerge", "author", "reason"}.
-The external id is the golden id.
+The external id is the golden id. {"action": "retry" | "edit" | "discard", "parked", "author", "reason"} record what became
+of something parked; of an event, the external id is where it stands on the log.
 """
 
 from collections.abc import Sequence
@@ -102,7 +103,14 @@ async def _unmerge(
     return [NewRecord(IDENTITY.name, d.golden_id.encode(), encode("identity", d.to_avro())) for d in decisions]
 
 
-ACTIONS = {"pin": _pin, "unpin": _pin, "keep": _keep, "unmerge": _unmerge}
+async def _done(context: Context, conn: Connection, event: Event, golden_id: str, touched: set[str]) -> list[NewRecord]:
+    """What was done about something parked took effect when it was decided (see streams.quarantine); this is the record."""
+    return []
+
+
+ACTIONS = {
+    "pin": _pin, "unpin": _pin, "keep": _keep, "unmerge": _unmerge, "retry": _done, "edit": _done, "discard": _done,
+}  # fmt: skip
 
 
 async def _note(conn: Connection, events: Sequence[tuple[Record, Event]]) -> None:

@@ -20,7 +20,7 @@ from connectors.kit.allowance import START_SECONDS, Ask, Grant, Limit, Priority,
 from connectors.kit.keeping import InProcess, Keeper
 from connectors.kit.line import Line
 from connectors.kit.turns import LONGEST_PAUSE
-from hub.errors import Retry
+from hub.errors import Limited
 
 PATIENCE = 30.0
 """A caller waits through so many seconds of pause or silence of the keeper; of a longer one it is told."""
@@ -60,7 +60,7 @@ class Budget:
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
-        """Wait for a permit, then hold it for one call. Raises Retry where it is not to be had within patience: the
+        """Wait for a permit, then hold it for one call. Raises Limited where it is not to be had within patience: the
         vendor asked for a long pause, the day's calls are kept for more urgent ones, the keeper is silent."""
         await self._permit()
         try:
@@ -92,7 +92,7 @@ class Budget:
     async def _permit(self) -> None:
         now = time.monotonic()
         if (left := self._paused_until - now) > PATIENCE:
-            raise Retry("the vendor asked to pause", left)
+            raise Limited("the vendor asked to pause", left)
         waiter = self._line.join(now)
         self._serve()
         if not waiter.placed.done():

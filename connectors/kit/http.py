@@ -22,7 +22,7 @@ from opentelemetry import trace
 from connectors.kit.allowance import Told
 from connectors.kit.auth import Credentials
 from connectors.kit.budget import Budget
-from hub.errors import AuthError, HubError, Reject, Retry
+from hub.errors import AuthError, HubError, Limited, Reject, Retry
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_REASON = 500
@@ -188,7 +188,8 @@ class Http:
             if throttled:
                 after = self.vendor.wait(answer) if after is None else after
                 (also if also and self.vendor.special(answer) else self.budget).pause(after)
-            raise Retry(f"{self.system} answered {answer.status}: {self._words(answer)[0]}", after)
+            kind = Limited if throttled else Retry
+            raise kind(f"{self.system} answered {answer.status}: {self._words(answer)[0]}", after)
         raise self._refusal(answer)
 
     def _refusal(self, answer: Answer) -> HubError:

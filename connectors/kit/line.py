@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from connectors.kit.allowance import Priority
-from hub.errors import Retry
+from hub.errors import Limited
 
 AGING_SECONDS = 10.0
 """Who waits gets one priority more urgent each time this is over, but never as urgent as what a person waits for."""
@@ -79,4 +79,4 @@ class Line:
         refused = [waiter for waiter in self._waiting if whom(waiter) and not waiter.placed.done()]
         self._waiting = [waiter for waiter in self._waiting if waiter not in refused]
         for waiter in refused:
-            waiter.placed.set_exception(Retry(why, after))
+            waiter.placed.set_exception(Limited(why, after))

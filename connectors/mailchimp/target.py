@@ -8,7 +8,8 @@ from connectors.kit.http import Refusal
 from connectors.mailchimp.audience import Audience
 from connectors.mailchimp.members import TAGS, body, subscriber_hash
 from hub.change import Change
-from hub.errors import Reject, Retry
+from hub.errors import Limited, Reject, Retry
+from hub.failure import Failure
 from hub.mapping import decode, encode
 from hub.receipt import Applied, Deferred, Receipt, Refused, Unchanged
 from hub.values import Value, same
@@ -127,7 +128,8 @@ def _applied(change: Change, also: Mapping[str, Any] | None = None) -> Applied:
 
 
 def _deferred(wait: Retry) -> Deferred:
-    return Deferred(str(wait), wait.after)
+    failure = Failure.limited if isinstance(wait, Limited) else Failure.outage
+    return Deferred(str(wait), wait.after, failure=failure)
 
 
 def _opted_in(values: Mapping[str, Value]) -> bool:

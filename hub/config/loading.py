@@ -30,6 +30,7 @@ from hub.entity import Entity
 from hub.errors import ConfigError, Problem
 from hub.mapping import FieldMap, ObjectMap
 from hub.model import Model
+from hub.patience import Patience
 from hub.projection import STEWARD
 
 LOGS = ("embedded", "postgresql://", "postgres://", "kafka://")
@@ -66,6 +67,7 @@ class Config:
     state: str = field(default="embedded", repr=False)
     token_key: tuple[str, ...] = ()
     phone_region: str = "US"
+    patience: Patience = field(default_factory=Patience)
     warnings: tuple[Problem, ...] = ()
     source: Source = field(default_factory=lambda: Source("hub.yaml"), repr=False)
 
@@ -148,6 +150,7 @@ def loads(
         state=state,
         token_key=tuple(root.token_key),
         phone_region=root.phone_region,
+        patience=Patience(**root.patience.model_dump()),
         warnings=tuple(source.warnings),
         source=source,
     )

@@ -150,6 +150,19 @@ class Entities(Strict):
     entities: dict[Name, Entity]
 
 
+class PatienceModel(Strict):
+    """How long, and how often, before the hub does something else."""
+
+    attempts: int = Field(12, description="Failed tries before a write is parked.", ge=1, le=1000)
+    call_seconds: float = Field(120.0, description="A call of a connector is cut off after so long.", gt=0, le=3600)
+    breaker_calls: int = Field(
+        5, description="Calls in a row without a usable answer after which a target is left alone.", ge=1, le=1000
+    )
+    overdue_seconds: float = Field(
+        3600.0, description="A write that waits for another record for longer raises an alert.", gt=0
+    )
+
+
 class Root(Strict):
     """hub.yaml."""
 
@@ -160,5 +173,6 @@ class Root(Strict):
         [], description="Key that seals stored OAuth tokens, by reference; newest first, while it is being changed."
     )
     phone_region: str = Field("US", description="How to read phone numbers that have no country code (ISO 3166).")
+    patience: PatienceModel = Field(PatienceModel(), description="When the hub gives up, waits or alerts.")
     systems: dict[Name, System] = Field(description="The systems; where no rule is given, the first is believed.")
     entities: dict[Name, Annotated[Entity, BeforeValidator(_entity)]] = Field({}, description="Rules and own entities.")

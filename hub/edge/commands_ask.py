@@ -1,4 +1,4 @@
-"""Commands that ask: status, ledger, show, why, history, conflicts, parked."""
+"""Commands that ask: status, ledger, show, why, history, conflicts."""
 
 from typing import Annotated
 
@@ -35,6 +35,8 @@ def status(config: ConfigPath = DEFAULT_CONFIG, data_dir: DataDir = DEFAULT_DATA
         table("Last audits", AUDITED, audits)
     for pause in found["paused"]:
         out.print(f"[red]paused[/] {pause['target']}: {pause['reason']}")
+    for circuit in found["open"]:
+        out.print(f"[red]does not answer[/] {circuit['target']} since {circuit['opened_at']}: {circuit['reason']}")
     out.print(
         "idle: every change has its outcome"
         if found["idle"]
@@ -176,23 +178,3 @@ def conflicts(
         return
     rows = [(c["golden_id"], c["field"], c["system"], c["value"], c["golden"], c["rule"], c["state"]) for c in found]
     table("Conflicts", ("golden id", "field", "system", "it said", "golden", "rule", "state"), rows)
-
-
-@app.command()
-def parked(
-    limit: Limit = 50, config: ConfigPath = DEFAULT_CONFIG, data_dir: DataDir = DEFAULT_DATA, json: AsJson = False
-) -> None:
-    """What waits for a person: unreadable events and refused writes. Exit 1 when there are any."""
-    found: list[Json] = with_hub(config, data_dir, lambda hub: inquiry.parked(hub.context, limit))
-    if json:
-        as_json(found)
-    else:
-        events = [
-            (p["id"], p["stage"], f"{p['topic']}/{p['partition']}@{p['offset']}", p["reason"])
-            for p in found
-            if p["kind"] == "event"
-        ]
-        writes = [(p["target"], p["golden_id"], p["code"], p["reason"]) for p in found if p["kind"] == "write"]
-        table("Parked events", ("id", "stage", "where", "reason"), events)
-        table("Refused writes", ("target", "golden id", "code", "reason"), writes)
-    raise Exit(1 if found else 0)

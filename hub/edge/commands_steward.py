@@ -40,7 +40,7 @@ def pin(
     async def work(hub: Hub) -> dict[str, Any]:
         golden_id = await inquiry.find(hub.context, entity, name)
         decision: dict[str, object] = {
-            "action": "pin", "entity": entity, "field": field, "value": _parse(hub, entity, field, value),
+            "action": "pin", "entity": entity, "field": field, "value": parsed(hub, entity, field, value),
             "author": author, "reason": reason, "expires_at": _utc(expires),
         }  # fmt: skip
         await order(hub.context, [(golden_id, decision)])
@@ -49,7 +49,8 @@ def pin(
     _said(with_hub(config, data_dir, work), json)
 
 
-def _parse(hub: Hub, entity: str, field: str, value: str) -> Any:
+def parsed(hub: Hub, entity: str, field: str, value: str) -> Any:
+    """A value of a field as a person typed it. Raises Reject where it is none."""
     definition = hub.config.entities.get(entity)
     if definition is None or field not in definition.fields:
         raise Reject(f"{entity} has no field {field!r}", "unknown")

@@ -81,10 +81,19 @@ async def queue(context: Context) -> list[Sample]:
         " from unnest($1::text[]) as t (target) cross join unnest(array['due', 'held', 'parked']) as s (state)"
         " left join hub.write w on w.target = t.target and w.state = s.state group by 1, 2", targets,
     )  # fmt: skip
+    held = await context.pool.fetch(
+        "select target, extract(epoch from now() - min(held_since)) as age from hub.write where state = 'held' group by 1"
+    )
+    waited = {r["target"]: float(r["age"] or 0.0) for r in held}
+    open_ = {
+        r["target"] for r in await context.pool.fetch("select target from hub.breaker where opened_at is not null")
+    }
     paused = {r["target"] for r in await context.pool.fetch("select target from hub.pause")}
     samples: list[Sample] = [(metrics.QUEUE, (r["target"], r["state"]), r["n"]) for r in rows]
     samples += [(metrics.QUEUE_SECONDS, (r["target"],), float(r["age"])) for r in rows if r["state"] == "due"]
     samples += [(metrics.PAUSED, (target,), target in paused) for target in targets]
+    samples += [(metrics.CIRCUIT, (target,), target in open_) for target in targets]
+    samples += [(metrics.HELD_SECONDS, (target,), waited.get(target, 0.0)) for target in targets]
     return samples + await _set_aside(context)
 
 

@@ -12,9 +12,12 @@ from hub.event import Event, from_avro
 from hub.projection import STEWARD, GoldenField, project
 from hub.rules import Choice
 from hub.values import moment
+from streams import quarantine
 from streams.audit_store import latest
 from streams.context import Context
 from streams.ledger import balance, idle
+from streams.preparing import Due, prepare
+from streams.quarantine import Chosen
 from streams.workspace import RecordState, records_of
 
 Json = dict[str, Any]
@@ -213,21 +216,34 @@ async def conflicts(context: Context, state: str | None = None, limit: int = 100
     return [_decoded(row, ("value", "base", "golden")) for row in rows]
 
 
-async def parked(context: Context, limit: int = 100) -> list[Json]:
+async def parked(context: Context, limit: int = 100, fingerprint: str = "") -> list[Json]:
     """What waits for a person: records of the log that could not be processed, and writes that were refused."""
-    dead = await context.pool.fetch(
-        'select id, stage, topic, partition, "offset", reason, fingerprint, at from hub.parked order by id desc limit $1',
-        limit,
-    )
-    writes = await context.pool.fetch(
-        "select target, golden_id, entity, version, code, reason, attempts from hub.write where state = 'parked'"
-        " order by target, golden_id limit $1", limit,
-    )  # fmt: skip
-    return [{"kind": "event", **_decoded(r, ())} for r in dead] + [{"kind": "write", **_decoded(r, ())} for r in writes]
+    async with context.pool.acquire() as conn:
+        events, writes = await quarantine.find(conn, Chosen(fingerprint=fingerprint), limit)
+    return [_set_aside("event", row) for row in events] + [_set_aside("write", row) for row in writes]
+
+
+async def parked_one(context: Context, name: str) -> Json:
+    """One of them, whole: an event with what it holds, a write with what is to be written. Raises Reject for no such."""
+    async with context.pool.acquire() as conn:
+        events, writes = await quarantine.find(conn, Chosen([name]))
+        for row in events:
+            return {**_set_aside("event", row), "content": await quarantine.content(context, row)}
+        for row in writes:
+            due = Due(row["target"], row["golden_id"], row["entity"], row["version"], row["attempts"], None)
+            (prepared,) = await prepare(conn, context.model, [due])
+            values = [{"object": w.object, "op": w.op, "id": w.external_id, **w.values} for w in prepared.writes]
+            return {**_set_aside("write", row), "content": values}
+    raise Reject(f"nothing is parked as {name!r}: see `hub parked`", "unknown")
+
+
+def _set_aside(kind: str, row: asyncpg.Record) -> Json:
+    told = {name: value for name, value in _decoded(row, ()).items() if name not in ("payload", "key")}
+    return {"kind": kind, "name": quarantine.name_of(row), **told}
 
 
 async def status(context: Context) -> Json:
-    """How the hub fares: lag per stage, queue per target, sources, pauses, ledger."""
+    """How the hub fares: lag per stage, queue per target, sources, pauses, open circuits, ledger."""
     now = await idle(context)
     ledger = await balance(context)
     queue = await context.pool.fetch("select target, state, count(*) as n from hub.write group by 1, 2 order by 1, 2")
@@ -235,6 +251,9 @@ async def status(context: Context) -> Json:
         "select system, stream, complete, changes, polled_at, error, error_since from hub.checkpoint order by 1, 2"
     )
     pauses = await context.pool.fetch("select target, reason, since from hub.pause order by 1")
+    circuits = await context.pool.fetch(
+        "select target, reason, failures, opened_at, probe_at from hub.breaker where opened_at is not null order by 1"
+    )
     golden = await context.pool.fetch(
         "select entity, count(*) as n from hub.golden where merged_into is null and not deleted group by 1 order by 1"
     )
@@ -249,6 +268,7 @@ async def status(context: Context) -> Json:
         "audits": [
             {n: v.isoformat() if hasattr(v, "isoformat") else v for n, v in r.items()} for r in await latest(context)
         ],
+        "open": [_decoded(r, ()) for r in circuits],
         "unaccounted": ledger.unaccounted,
     }
 

@@ -5,6 +5,7 @@ from hub.edge import (
     commands_audit,
     commands_auth,
     commands_make,
+    commands_parked,
     commands_run,
     commands_source,
     commands_steward,
@@ -12,8 +13,15 @@ from hub.edge import (
 from hub.edge.cli import app
 
 COMMANDS = (
-    commands_auth, commands_run, commands_make, commands_ask, commands_steward, commands_audit, commands_source,
-)  # fmt: skip
+    commands_auth,
+    commands_run,
+    commands_make,
+    commands_ask,
+    commands_steward,
+    commands_parked,
+    commands_audit,
+    commands_source,
+)
 
 
 def main() -> None:

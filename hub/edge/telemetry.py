@@ -27,7 +27,7 @@ from connectors.kit.http import OBSERVERS
 from hub.edge import health
 from hub.edge.gauges import GROUPS, Group, Sample
 from hub.edge.wiring import Hub, Worker
-from streams import metrics, tracing
+from streams import heartbeat, metrics, tracing
 from streams.context import Context
 from streams.faults import INFRASTRUCTURE
 from streams.log_postgres import Connection
@@ -71,6 +71,7 @@ class Gauges(Collector):
     def _samples(self) -> Iterator[Sample]:
         for part, wrong in health.parts(self._worker).items():
             yield metrics.HEALTHY, part, wrong is None
+        yield metrics.LOOP_LAG, (), heartbeat.worst()
         for name, (asked_at, samples) in list(self._known.items()):
             yield metrics.AGE, (name,), time.monotonic() - asked_at
             yield from samples

@@ -1,5 +1,6 @@
 """Wiring: the composition root. From a configuration to an open hub, and from that to running workers."""
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,18 +11,19 @@ from pathlib import Path
 
 import asyncpg
 import stamina
+import structlog
 
-from connectors.kit.budget import using
-from connectors.kit.connector import Connector
 from connectors.kit.tokens import TokenStore
 from connectors.registry import CONNECTORS
 from hub.config import Config, load
 from hub.config.models import Audit
 from hub.drift import Threshold
 from hub.edge import embedded, tokens
+from hub.edge.credentials import Credentials
 from streams import budgets, plan, project, refetch, services
 from streams.app import StageApp, Workers, stage_app
 from streams.auditing import Plan
+from streams.calling import bounded
 from streams.capture import Capture
 from streams.context import Context
 from streams.deliver import Deliverer
@@ -35,6 +37,10 @@ from streams.topics import STATIC, Topic, changes_topic, golden_topic, notices_t
 MANIFESTS = {name: manifest for name, (manifest, _) in CONNECTORS.items()}
 STAGES = ("capture", "refetch", "project", "plan", "deliver")
 _SCHEMA_LOCK = 0x68756201
+CLOSE_SECONDS = 10.0
+POOL = 24
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -76,21 +82,23 @@ async def open_hub(
 async def _open(config: Config, data_dir: Path, connect: bool, env: Mapping[str, str], stack: AsyncExitStack) -> Hub:
     state_url = await _state(config, data_dir, stack)
     log_url = state_url if config.log == "embedded" else config.log
-    pool = await asyncpg.create_pool(state_url, min_size=1, max_size=24, command_timeout=120)
+    credentials = Credentials(config, env, await stack.enter_async_context(budgets.shared(state_url)))
+    connectors = {s: credentials.make(s) for s, system in config.systems.items() if system.objects and connect}
+    standing = sum(len(connector.streams()) for connector in connectors.values())  # each may hold its stream's lock
+    pool = await asyncpg.create_pool(state_url, min_size=1, max_size=POOL + standing, command_timeout=120)
     stack.push_async_callback(pool.close)
     await _prepare_state(pool)
-    log = open_log(log_url, pool)
-    stack.push_async_callback(log.close)
+    events = open_log(log_url, pool)
+    stack.push_async_callback(events.close)
     registry = open_registry(env.get("HUB_SCHEMA_REGISTRY"), pool)
     stack.push_async_callback(registry.close)
-    await log.ensure_topics(topics(config))
-    with using(await stack.enter_async_context(budgets.shared(state_url))):
-        connectors = _connectors(config, env) if connect else {}
-    for connector in connectors.values():
-        stack.push_async_callback(connector.close)
+    await events.ensure_topics(topics(config))
+    codec = await Codec.prepare(registry)
+    context = Context(config.model, pool, events, codec, connectors, config.patience, credentials)
+    stack.push_async_callback(_close, context)
     if connect:
-        tokens.give(connectors, tokens.store(config, pool, data_dir, env))
-    return Hub(config, Context(config.model, pool, log, await Codec.prepare(registry), connectors), state_url, log_url)
+        credentials.give(connectors, tokens.store(config, pool, data_dir, env))
+    return Hub(config, context, state_url, log_url)
 
 
 def topics(config: Config) -> list[Topic]:
@@ -102,15 +110,6 @@ def topics(config: Config) -> list[Topic]:
 def read_config(path: Path, env: Mapping[str, str] = os.environ) -> Config:
     """The configuration in a file. Raises ConfigError with every problem."""
     return load(path, MANIFESTS, env)
-
-
-def _connectors(config: Config, env: Mapping[str, str]) -> dict[str, Connector]:
-    made = {}
-    for name, system in config.systems.items():
-        if system.objects:
-            _, factory = CONNECTORS[system.connector]
-            made[name] = factory(name, config.resolve(name, env), system.objects)
-    return made
 
 
 async def _state(config: Config, data_dir: Path, stack: AsyncExitStack) -> str:
@@ -150,6 +149,14 @@ async def _prepare_state(pool: asyncpg.Pool) -> None:
         await conn.execute(f"comment on schema hub is '{mark}'")
 
 
+async def _close(context: Context) -> None:
+    """Close every connector; one that hangs or breaks keeps none of the others from it."""
+    closing = (bounded(c.close(), CLOSE_SECONDS, f"closing {s}") for s, c in context.connectors.items())
+    for outcome in await asyncio.gather(*closing, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            log.warning("a connector did not close", error=f"{type(outcome).__name__}: {outcome}")
+
+
 @dataclass(slots=True)
 class Worker:
     """The stages and services of one process, not started yet."""
@@ -168,9 +175,10 @@ def assemble(hub: Hub, stages: Sequence[str] = STAGES) -> Worker:
     targets = {target for entity in context.model.entities for target in context.model.targets(entity)}
     deliverers = [Deliverer(context, t) for t in sorted(targets)] if "deliver" in stages else []
     loops = services.capturing(captures) + (services.delivering(context, deliverers) if deliverers else [])
-    gate = [services.gate(context)] if captures else []
     loops += services.auditing(context, audit_plans(hub.config)) if captures else []
-    return Worker(hub, Workers(_apps(hub, stages), [*loops, *gate, services.upkeep(context)]), captures, deliverers)
+    loops += [services.gate(context)] if captures else []
+    loops += [services.upkeep(context), services.beating()]
+    return Worker(hub, Workers(_apps(hub, stages), loops), captures, deliverers)
 
 
 def audit_plans(config: Config) -> list[Plan]:
