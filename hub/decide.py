@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from hub.event import Event
 from hub.values import REFERENCE, Value, is_reference
-from hub.view import Held, View, echoes, invalid, is_consent, observed, rewritten, unchanged
+from hub.view import MAX_TURNS, Held, View, echoes, invalid, is_consent, observed, rewritten, taken_turns, unchanged
 from hub.write import Intent
 
 
@@ -23,6 +23,8 @@ class Decision:
     intents     keys of the intents that this event used up
     near_miss   whether our write came back with other content: a real edit, worth counting
     bases       what was known to be held of the changed fields before
+    contested   changed fields that the system has soon put other content into so often, after each of our writes, that
+                writing them once more would go on for ever
     """
 
     said: dict[str, Value]
@@ -31,6 +33,7 @@ class Decision:
     intents: tuple[str, ...] = ()
     near_miss: bool = False
     bases: Mapping[str, Value] = field(default_factory=dict)
+    contested: tuple[str, ...] = ()
 
 
 def decide(
@@ -49,6 +52,7 @@ def decide(
     said: dict[str, Value] = {}
     echoed: list[str] = []
     after = dict(view)
+    writing = {name for i in mine for name in i.values}
     for name, reported in values.items():
         held = view.get(name)
         value = _nearest(held, reported)
@@ -61,12 +65,16 @@ def decide(
             known = held.written if held is not None and held.ours else value
             after[name] = _ours(held, value, written[-1] if written else known, event.clock.order)
         elif not _stale(event, held):
-            after[name] = _told(event, held, value, verdict)
+            answered = verdict == "said" and (name in writing or (held or NOTHING).ours) and not is_consent(value)
+            after[name] = _told(event, held, value, verdict, taken_turns(held, answered, event.observed_at))
     back = tuple(i.key for i in mine if set(i.values) <= values.keys() and (marked or _came_back(i, values)))
-    writing = {name for i in mine for name in i.values}
-    near_miss = any(name in writing or (view.get(name) or Held(None)).ours for name in said) and not marked
+    answers = [name for name in said if name in writing or (view.get(name) or NOTHING).ours]
     bases = {name: view[name].value for name in said if name in view and not invalid(view[name].value)}
-    return Decision(said, tuple(echoed), after, back, near_miss, bases)
+    contested = tuple(name for name in answers if after[name].turns >= MAX_TURNS)
+    return Decision(said, tuple(echoed), after, back, bool(answers) and not marked, bases, contested)
+
+
+NOTHING = Held(None)
 
 
 def _judge(event: Event, held: Held | None, value: Value, marked: bool, written: bool) -> str:
@@ -90,15 +98,15 @@ def _late_news(held: Held, value: Value) -> bool:
     return bool(held.before != value) if held.ours else is_consent(value)
 
 
-def _told(event: Event, held: Held | None, value: Value, verdict: str) -> Held:
+def _told(event: Event, held: Held | None, value: Value, verdict: str, turns: int) -> Held:
     if held is None or verdict != "same":
-        return observed(held, value, event.clock.order)
+        return observed(held, value, event.clock.order, turns)
     return held if held.ours else replace(held, order=event.clock.order)
 
 
 def _ours(held: Held | None, value: Value, written: Value, order: int) -> Held:
-    base = held or Held(None)
-    return Held(value, True, written, max(order, base.order), base.before, base.rewrites, base.rewritten_to)
+    base = held or NOTHING
+    return replace(base, value=value, ours=True, written=written, order=max(order, base.order))
 
 
 def _came_back(intent: Intent, values: Mapping[str, Value]) -> bool:

@@ -122,7 +122,7 @@ async def _views(context: Context, conn: Connection, pairs: Sequence[tuple[Write
         if id_ not in states or not states[id_].golden_id:
             states[id_] = _created(write, id_, stored=id_ in states)
             links.append(IdentityEvent("link", write.golden_id, states[id_].entity, write.key, id_, reason="created"))
-        _acknowledge(states[id_], write, receipt)
+        _acknowledge(states[id_], write, receipt, now())
     if states:
         await save_records(conn, list(states.values()))
     await _own_keys(conn, links)
@@ -143,10 +143,10 @@ async def _own_keys(conn: Connection, links: Sequence[IdentityEvent]) -> None:
     )
 
 
-def _acknowledge(state: RecordState, write: Write, receipt: Applied | Unchanged) -> None:
+def _acknowledge(state: RecordState, write: Write, receipt: Applied | Unchanged, at: int) -> None:
     stored = _stored(write, receipt)
     order = receipt.order if isinstance(receipt, Applied) else 0
-    state.view = view.acknowledged(state.view, write.values, stored, order)
+    state.view = view.acknowledged(state.view, write.values, stored, order, at)
     if write.op == "delete":
         state.gone = True
 

@@ -238,12 +238,12 @@ class Twin:
         """Open conflicts: those that stand, and new ones that a person must look at."""
         for place, (golden, *_, rule) in list(self.reviews.items()):
             row = {"event_id": place[0], "field": place[1], "rule": rule}
-            if golden in projected and not conflicts._stands(row, projected[golden]):  # type: ignore[arg-type]
+            if golden in projected and not conflicts._stands(row, projected[golden]):
                 del self.reviews[place]
         for one in found:
             if one.open:
                 c = one.candidate
-                where = (one.golden_id, c.system, c.object, c.external_id, one.field, one.choice.rule)
+                where = (one.golden_id, c.system, c.object, c.external_id, one.field, one.rule)
                 self.reviews.setdefault((one.event_id, one.field), where)
 
     # Plan: golden records -> the write queue.
@@ -334,7 +334,7 @@ class Twin:
         if state is None or not state.golden_id:
             state = self.records[id_] = receipts._created(write, id_, stored=False)
             self.keys.setdefault((state.entity, "record", "/".join(id_)), write.golden_id)
-        receipts._acknowledge(state, write, receipt)
+        receipts._acknowledge(state, write, receipt, self.clock.now)
 
     def _found(self, write: Write, receipt: Receipt) -> list[Change]:
         if isinstance(receipt, Deferred):
