@@ -95,7 +95,7 @@ def _stale(event: Event, held: Held | None) -> bool:
 def _late_news(held: Held, value: Value) -> bool:
     """Whether an old report still says something: an edit that our write went over, or consent, which has dates of its
     own. Any other is only the past of what the system told since."""
-    return bool(held.before != value) if held.ours else is_consent(value)
+    return value not in held.before if held.ours else is_consent(value)
 
 
 def _told(event: Event, held: Held | None, value: Value, verdict: str, turns: int) -> Held:

@@ -4,13 +4,14 @@ Kept by captured changes and by acknowledged writes. A field that is not in the 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hub.values import Value, same
 
 MAX_REWRITES = 3
 MAX_TURNS = 10
+MAX_BEFORE = 10
 TURN_MICROS = 600_000_000
 INVALID = "invalid"
 
@@ -22,7 +23,7 @@ class Held:
     value         what it holds
     order         the system's clock of what is known of the field: of its last report, or of our write
     ours          whether it got there by our write; then `written` is what we wrote (a vendor may store it in other
-                  words), and `before` what stood there until then
+                  words), and `before` what stood there one after the other since the system last changed it itself
     rewrites      how often in a row the system turned `written` into the same `rewritten_to`
     turns         how often in a row it soon answered our write with other content, whatever that was
     wrote_at      when it last took a write of ours, by our clock in microseconds
@@ -32,7 +33,7 @@ class Held:
     ours: bool = False
     written: Value = None
     order: int = 0
-    before: Value = None
+    before: list[Value] = field(default_factory=list)
     rewrites: int = 0
     rewritten_to: Value = None
     turns: int = 0
@@ -56,9 +57,13 @@ def acknowledged(
         # Where the answer does not tell, the report of the write's own version may have told already.
         told = held.value if 0 < order == held.order else value
         after[name] = replace(
-            kept, value=stored.get(name, told), ours=True, written=value, order=order, before=held.value
+            kept, value=stored.get(name, told), ours=True, written=value, order=order or held.order, before=_before(held)
         )
     return after
+
+
+def _before(held: Held) -> list[Value]:
+    return [*(held.before if held.ours else ()), held.value][-MAX_BEFORE:]
 
 
 def observed(held: Held | None, value: Value, order: int = 0, turns: int = 0) -> Held:

@@ -65,7 +65,7 @@ class Real:
     async def deliver(self, target: str, between: Callable[[], Awaitable[None]] | None = None) -> None:
         """One step of a new deliverer; whatever waits for its time is due. Raises Crash."""
         pool = self.stages.context.pool
-        await pool.execute("update hub.write set due_at = now() - interval '1 hour' where target = $1", target)
+        await pool.execute("update hub.write set due_at = now() - interval '1 hour', attempts = 0 where target = $1", target)
         self.vendors[target].between = between
         try:
             await Deliverer(self.stages.context, target).step()
@@ -117,7 +117,6 @@ async def renewed(stages: Stages, vendors: dict[str, Vendor]) -> Real:
     """The stages with nothing in them, on these vendors."""
     fresh = await empty(stages)
     fresh.context.connectors = dict(vendors)
-    fresh.context.max_attempts = 10_000
     fresh.context._opened.clear()
     hub = Real(fresh, vendors)
     await hub.prime()

@@ -36,7 +36,7 @@ async def test_the_twin_does_what_the_stages_do(
     for seed in seeds(10):
         model, vendors, clock = drawn(seed)
         count = len(vendors)
-        stages = stages or {count: await open_real(pool, MODELS[6])}
+        stages = stages or {count: await open_real(pool, MODELS[6, "latest"])}
         base = next(iter(stages.values()))
         base.context.model = model
         twin = in_memory(seed)

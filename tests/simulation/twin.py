@@ -70,6 +70,7 @@ class Twin:
     goldens: dict[str, GoldenState] = field(default_factory=dict)
     keys: dict[tuple[str, str, str], str] = field(default_factory=dict)
     intents: dict[tuple[str, str], Intent] = field(default_factory=dict)
+    tries: dict[tuple[str, str], int] = field(default_factory=dict)
     queue: dict[tuple[str, str], Queued] = field(default_factory=dict)
     reviews: dict[tuple[str, str], tuple[Any, ...]] = field(default_factory=dict)
     said: list[Said] = field(default_factory=list)
@@ -301,7 +302,12 @@ class Twin:
     def _leave(self, writes: Sequence[Write]) -> None:
         for w in writes:
             intent = Intent(w.key, w.target, w.object, w.golden_id, w.external_id, w.values)
-            self.intents[w.key, repr(sorted(w.values.items()))] = intent
+            place = (w.key, repr(sorted(w.values.items())))
+            self.tries[place] = self.tries[place] + 1 if place in self.intents else 1
+            self.intents[place] = intent
+
+    def _tries(self, key: str) -> int:
+        return sum(self.tries[place] for place in self.intents if place[0] == key)
 
     def _call(self, vendor: Vendor, writes: Sequence[Write]) -> dict[str, Receipt]:
         """A call for each operation, all made at the same time."""
@@ -324,7 +330,7 @@ class Twin:
             if isinstance(receipt, Applied | Unchanged):
                 self._acknowledge(write, receipt)
             self.append(self._found(write, receipt))
-            if not receipts._may_echo(receipt):
+            if not receipts._may_echo(receipt) and not (isinstance(receipt, Deferred) and self._tries(write.key) > 1):
                 self.intents = {place: i for place, i in self.intents.items() if i.key != write.key}
         self._finish(one, [receipt for _, receipt in pairs], leased)
 
