@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hub.event import Event
-from hub.values import REFERENCE, Value, is_reference
+from hub.values import REFERENCE, Value, is_reference, micros
 from hub.view import MAX_TURNS, Held, View, echoes, invalid, is_consent, observed, rewritten, taken_turns, unchanged
 from hub.write import Intent
 
@@ -80,11 +80,21 @@ NOTHING = Held(None)
 def _judge(event: Event, held: Held | None, value: Value, marked: bool, written: bool) -> str:
     if held is None and value is None:
         return "seen"  # empty at first sight is not emptied: it must not erase what others know
+    if held is not None and not (marked or held.ours) and _opted_out_again(event, held.value, value):
+        return "said"
     if held is not None and _stale(event, held) and not unchanged(held, value):
         return "said" if not marked and _late_news(held, value) else "same"
     if held is not None and unchanged(held, value):
         return "echo" if held.ours and (marked or event.clock.order == held.order) else "same"
     return "echo" if written or rewritten(held, value) else "said"
+
+
+def _opted_out_again(event: Event, held: Value, value: Value) -> bool:
+    """Whether a person who had opted out has done so anew. Where a system dates an opt-out by its record's clock, the
+    date moves whenever the record is touched, and says nothing."""
+    if not (is_consent(held) and is_consent(value) and held["status"] == value["status"] == "out"):
+        return False
+    return event.at != micros(value["at"]) > micros(held["at"])
 
 
 def _stale(event: Event, held: Held | None) -> bool:
