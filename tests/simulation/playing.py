@@ -140,7 +140,9 @@ def check_the_newest_word_counts(end: Played) -> None:
     for golden in end.twin.goldens.values():
         mine = {s.id[::2] for s in end.twin.records.values() if s.golden_id == golden.golden_id}
         for name in FIELDS:
-            owns = [o for v in end.world.vendors.values() for o in v.owns if o.field == name and (o.system, o.id) in mine]
+            owns = [
+                o for v in end.world.vendors.values() for o in v.owns if o.field == name and (o.system, o.id) in mine
+            ]
             dated = [(at, own) for own in owns if (at := _reported_at(end, own)) is not None]
             newest = [own for at, own in dated if at == max(when for when, _ in dated)]
             if len({own.system for own in newest}) == 1:

@@ -65,7 +65,9 @@ class Real:
     async def deliver(self, target: str, between: Callable[[], Awaitable[None]] | None = None) -> None:
         """One step of a new deliverer; whatever waits for its time is due. Raises Crash."""
         pool = self.stages.context.pool
-        await pool.execute("update hub.write set due_at = now() - interval '1 hour', attempts = 0 where target = $1", target)
+        await pool.execute(
+            "update hub.write set due_at = now() - interval '1 hour', attempts = 0 where target = $1", target
+        )
         self.vendors[target].between = between
         try:
             await Deliverer(self.stages.context, target).step()

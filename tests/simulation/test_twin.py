@@ -29,9 +29,7 @@ def differences(real: dict[str, Any], twin: dict[str, Any]) -> list[str]:
     return [f"{part}:\n  real {real[part]}\n  twin {twin[part]}" for part in real if real[part] != twin[part]]
 
 
-async def test_the_twin_does_what_the_stages_do(
-    pool: asyncpg.Pool, seeds: Callable[[int], Sequence[int]]
-) -> None:
+async def test_the_twin_does_what_the_stages_do(pool: asyncpg.Pool, seeds: Callable[[int], Sequence[int]]) -> None:
     stages = {}
     for seed in seeds(10):
         model, vendors, clock = drawn(seed)

@@ -132,7 +132,9 @@ class Twin:
         readings = self._read(self._new([r.value for r in records]))  # type: ignore[misc]
         if not readings:
             return
-        decisions, same = linking.resolved(readings, self._known(readings), self._minted(readings), self._made(readings))
+        decisions, same = linking.resolved(
+            readings, self._known(readings), self._minted(readings), self._made(readings)
+        )
         into = linking.united(same, *self._parts(same))
         for reading in readings:
             reading.state.golden_id = into.get(reading.state.golden_id, reading.state.golden_id)
@@ -348,7 +350,9 @@ class Twin:
         if isinstance(receipt, Refused) and receipt.code == "gone" and write.external_id and write.op == "update":
             version = receipts._last_order(self.records[write.target, write.object, write.external_id])
             now = self.clock.now
-            return [Change(write.target, write.object, write.external_id, {}, "delete", version, at=now, channel="read")]
+            return [
+                Change(write.target, write.object, write.external_id, {}, "delete", version, at=now, channel="read")
+            ]
         return []
 
     def _finish(self, one: Prepared, answers: Sequence[Receipt], leased: dict[str, Queued]) -> None:
