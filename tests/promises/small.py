@@ -209,13 +209,17 @@ class Running:
         """Write to Mailchimp what is waiting."""
         await self._deliver("mailchimp", times)
 
+    async def crm(self, times: int = 1) -> None:
+        """Write to the CRM what is waiting."""
+        await self._deliver("crm", times)
+
     async def _deliver(self, target: str, times: int) -> None:
         for _ in range(times):
             await Deliverer(self.stages.context, target).step()
 
 
-ROUND = ("capture", "project", "plan", "hubspot", "mailchimp")
-SCRIPT = ("create", *ROUND, *ROUND, "update", *ROUND, *ROUND)
+ROUND = ("capture", "project", "plan", "hubspot", "mailchimp", "crm")
+SCRIPT = ("create", *ROUND, "update", *ROUND, *ROUND)
 PEOPLE = {
     "create": "insert into contacts (email, first_name, consent, consent_at)"
     " values ($1, 'Ann', 'in', '2024-01-01T00:00:00Z')",
@@ -225,18 +229,22 @@ PEOPLE = {
 
 @dataclass
 class Story:
-    """One person, created and changed; the hub is killed once in each action, at call `at` of it, before and after the
-    call took effect, and does the action again. `times`: everything is delivered so often."""
+    """One person, created and changed; the hub is killed once in each action, at call `at` of it or at the first of a
+    name, before and after the call took effect, and does the action again. `times`: everything is delivered so often."""
 
     hub: Running
     email: str
     at: int = 0
+    match: str = ""
     times: int = 1
     kills: int = 0
     longest: int = 0
 
     async def tell(self) -> None:
         """From the beginning to the end, and on until nothing is left to do."""
+        if self.at:  # the first action of a new process makes the most calls: it connects
+            await self.hub.stop()
+            await self.hub.start()
         for action in SCRIPT:
             await self._act(action)
         for action in ROUND * 2:
@@ -247,7 +255,7 @@ class Story:
         if sql := PEOPLE.get(action):
             await self.hub.bench.crm.execute(sql, self.email)
             return
-        for after in (False, True) if self.at else ():
+        for after in (False, True) if self.at or self.match else ():
             await self._killed(action, after)
         await _due(self.hub.bench)
         await getattr(self.hub, action)(self.times)
@@ -256,7 +264,7 @@ class Story:
         """Try an action; where the hub is killed in it, start another. What was not finished is delivered again."""
         bench, read = self.hub.bench, dict(self.hub.bench.read)
         await _due(bench)
-        bench.points.aim(self.at, after)
+        bench.points.aim(self.at, self.match, after)
         try:
             await getattr(self.hub, action)(self.times)
         except BaseException:

@@ -6,13 +6,24 @@ of each action of a small story, before it took effect, and after, when its answ
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
+from connectors.hubspot.find import Finder
+from connectors.mailchimp.target import Target as Mailchimp
+from hub.change import Change
 from hub.edge.embedded import Embedded
+from hub.event import Event, from_avro
+from hub.receipt import Receipt, Refused
+from hub.write import Write
 from streams.ledger import balance
+from streams.log_postgres import Connection
+from streams.project import Project
+from streams.records import Record
+from tests.promises.mutations import broken, mutation
 from tests.promises.points import counted
 from tests.promises.small import Bench, Running, Story, bench, effects, held
 
@@ -61,10 +72,10 @@ async def check_nothing_is_left(hub: Running) -> None:
     assert (ledger.unaccounted, ledger.parked, ledger.pending, ledger.waiting) == (0, 0, 0, 0), ledger
 
 
-async def check_killed_everywhere(hub: Running, most: int = 1000) -> Told:
+async def check_killed_everywhere(hub: Running) -> Told:
     """Story after story, the hub is killed one call later in each action, until no action has so many calls."""
     told = Told()
-    for at in range(1, most):
+    for at in count(1):
         story = Story(hub, f"kill{at}@example.com", at)
         await story.tell()
         await check_once(hub.bench, story.email)
@@ -73,6 +84,15 @@ async def check_killed_everywhere(hub: Running, most: int = 1000) -> Told:
             break
     await check_nothing_is_left(hub)
     return told
+
+
+async def check_answer_lost(hub: Running, call: str) -> None:
+    """The hub is killed at a vendor's call of this name, in each action that makes it."""
+    story = Story(hub, "lost@example.com", match=call)
+    await story.tell()
+    assert story.kills, f"{call} was never called"
+    await check_once(hub.bench, story.email)
+    await check_nothing_is_left(hub)
 
 
 async def check_delivered(hub: Running, times: int) -> None:
@@ -90,7 +110,43 @@ async def test_killed_at_every_call(postgres: Embedded, tmp_path: Path, figures:
     figures("P2", kills=told.kills, stories=told.stories, most_calls_of_an_action=told.calls, effects_doubled=0)
 
 
-async def test_delivered_several_times(postgres: Embedded, tmp_path: Path) -> None:
+async def test_delivered_several_times(postgres: Embedded, tmp_path: Path, figures: Callable[..., None]) -> None:
     async with opened(postgres, tmp_path) as hub:
         for times in (1, 2, 5):
             await check_delivered(hub, times)
+    figures("P2", deliveries="1, 2 and 5 times", effects_doubled=0)
+
+
+async def everything_is_new(self: Project, conn: Connection, records: Sequence[Record]) -> list[tuple[Record, Event]]:
+    await self.context.codec.learn(record.value for record in records)
+    return [(r, from_avro(self.context.codec.decode(r.value or b"")[1])) for r in records]
+
+
+async def refuse(self: Mailchimp, there: Change, write: Write) -> Receipt:
+    return Refused("the address is in the audience already", "exists")
+
+
+async def find_nothing(self: Finder, object_: str, writes: Sequence[Write]) -> dict[str, Receipt]:
+    return {}
+
+
+UPSERT = "POST hubspot.test/crm/v3/objects/contacts/batch/upsert"
+MEMBER = "POST mailchimp.test/3.0/lists/a1/members"
+
+
+async def test_fails_without_knowing_events_again(postgres: Embedded, tmp_path: Path) -> None:
+    async with opened(postgres, tmp_path) as hub:
+        with mutation(Project, "_new_events", everything_is_new), broken("no event ids"):
+            await check_delivered(hub, 2)
+
+
+async def test_fails_without_find_before_create_in_mailchimp(postgres: Embedded, tmp_path: Path) -> None:
+    async with opened(postgres, tmp_path) as hub:
+        with mutation(Mailchimp, "_found", refuse), broken("no find before create"):
+            await check_answer_lost(hub, MEMBER)
+
+
+async def test_fails_without_find_before_create_in_hubspot(postgres: Embedded, tmp_path: Path) -> None:
+    async with opened(postgres, tmp_path) as hub:
+        with mutation(Finder, "find", find_nothing), broken("no find before create"):
+            await check_answer_lost(hub, UPSERT)

@@ -17,7 +17,7 @@ from functools import partial
 
 import pytest
 
-from hub import decide
+from hub import decide, view
 from hub.view import MAX_REWRITES, MAX_TURNS
 from tests.promises.mutations import broken, mutation
 from tests.simulation.playing import (
@@ -31,7 +31,8 @@ from tests.simulation.playing import (
     play,
 )
 from tests.simulation.rings import Kind, in_memory
-from tests.simulation.vendor import counts, plain, titles
+from tests.simulation.twin import Twin
+from tests.simulation.vendor import Vendor, counts, plain, titles
 
 Seeds = Callable[[int], Sequence[int]]
 KINDS: dict[str, tuple[Kind, Callable[[int], int]]] = {
@@ -81,6 +82,9 @@ def test_loops_end(kind: str, seeds: Seeds, figures: Callable[..., None]) -> Non
 BROKEN: dict[str, tuple[str, Callable[[], AbstractContextManager[None]]]] = {
     "echoes are not known": (BENIGN, lambda: mutation(decide, "echoes", lambda written, value: False)),
     "echoes by record only": (BENIGN, lambda: mutation(decide, "echoes", lambda written, value: True)),
+    "no intents are left": (BENIGN, lambda: mutation(Twin, "_leave", lambda self, writes: None)),
+    "creates look for nothing": (BENIGN, lambda: mutation(Vendor, "found", lambda self, write: None)),
+    "only the last value is remembered": (BENIGN, lambda: mutation(view, "_before", lambda held: [held.value])),
     "turns are not counted": ("another word each time", lambda: mutation(decide, "taken_turns", lambda *_: 0)),
 }
 
