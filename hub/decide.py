@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hub.event import Event
-from hub.values import REFERENCE, Value, is_reference
-from hub.view import Held, View, echoes, invalid, is_consent, observed, rewritten, unchanged
+from hub.values import REFERENCE, Value, is_reference, micros
+from hub.view import MAX_TURNS, Held, View, echoes, invalid, is_consent, observed, rewritten, taken_turns, unchanged
 from hub.write import Intent
 
 
@@ -23,6 +23,8 @@ class Decision:
     intents     keys of the intents that this event used up
     near_miss   whether our write came back with other content: a real edit, worth counting
     bases       what was known to be held of the changed fields before
+    contested   changed fields that the system has soon put other content into so often, after each of our writes, that
+                writing them once more would go on for ever
     """
 
     said: dict[str, Value]
@@ -31,6 +33,7 @@ class Decision:
     intents: tuple[str, ...] = ()
     near_miss: bool = False
     bases: Mapping[str, Value] = field(default_factory=dict)
+    contested: tuple[str, ...] = ()
 
 
 def decide(
@@ -49,6 +52,7 @@ def decide(
     said: dict[str, Value] = {}
     echoed: list[str] = []
     after = dict(view)
+    writing = {name for i in mine for name in i.values}
     for name, reported in values.items():
         held = view.get(name)
         value = nearest(held, reported)
@@ -61,22 +65,36 @@ def decide(
             known = held.written if held is not None and held.ours else value
             after[name] = _ours(held, value, written[-1] if written else known, event.clock.order)
         elif not _stale(event, held):
-            after[name] = _told(event, held, value, verdict)
+            answered = verdict == "said" and (name in writing or (held or NOTHING).ours) and not is_consent(value)
+            after[name] = _told(event, held, value, verdict, taken_turns(held, answered, event.observed_at))
     back = tuple(i.key for i in mine if set(i.values) <= values.keys() and (marked or _came_back(i, values)))
-    writing = {name for i in mine for name in i.values}
-    near_miss = any(name in writing or (view.get(name) or Held(None)).ours for name in said) and not marked
+    answers = [name for name in said if name in writing or (view.get(name) or NOTHING).ours]
     bases = {name: view[name].value for name in said if name in view and not invalid(view[name].value)}
-    return Decision(said, tuple(echoed), after, back, near_miss, bases)
+    contested = tuple(name for name in answers if after[name].turns >= MAX_TURNS)
+    return Decision(said, tuple(echoed), after, back, bool(answers) and not marked, bases, contested)
+
+
+NOTHING = Held(None)
 
 
 def _judge(event: Event, held: Held | None, value: Value, marked: bool, written: bool) -> str:
     if held is None and value is None:
         return "seen"  # empty at first sight is not emptied: it must not erase what others know
+    if held is not None and not (marked or held.ours) and _opted_out_again(event, held.value, value):
+        return "said"
     if held is not None and _stale(event, held) and not unchanged(held, value):
         return "said" if not marked and _late_news(held, value) else "same"
     if held is not None and unchanged(held, value):
         return "echo" if held.ours and (marked or event.clock.order == held.order) else "same"
     return "echo" if written or rewritten(held, value) else "said"
+
+
+def _opted_out_again(event: Event, held: Value, value: Value) -> bool:
+    """Whether a person who had opted out has done so anew. Where a system dates an opt-out by its record's clock, the
+    date moves whenever the record is touched, and says nothing."""
+    if not (is_consent(held) and is_consent(value) and held["status"] == value["status"] == "out"):
+        return False
+    return event.at != micros(value["at"]) > micros(held["at"])
 
 
 def _stale(event: Event, held: Held | None) -> bool:
@@ -87,18 +105,18 @@ def _stale(event: Event, held: Held | None) -> bool:
 def _late_news(held: Held, value: Value) -> bool:
     """Whether an old report still says something: an edit that our write went over, or consent, which has dates of its
     own. Any other is only the past of what the system told since."""
-    return bool(held.before != value) if held.ours else is_consent(value)
+    return value not in held.before if held.ours else is_consent(value)
 
 
-def _told(event: Event, held: Held | None, value: Value, verdict: str) -> Held:
+def _told(event: Event, held: Held | None, value: Value, verdict: str, turns: int) -> Held:
     if held is None or verdict != "same":
-        return observed(held, value, event.clock.order)
+        return observed(held, value, event.clock.order, turns)
     return held if held.ours else replace(held, order=event.clock.order)
 
 
 def _ours(held: Held | None, value: Value, written: Value, order: int) -> Held:
-    base = held or Held(None)
-    return Held(value, True, written, max(order, base.order), base.before, base.rewrites, base.rewritten_to)
+    base = held or NOTHING
+    return replace(base, value=value, ours=True, written=written, order=max(order, base.order))
 
 
 def _came_back(intent: Intent, values: Mapping[str, Value]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hub.entity import Entity, Field
 from hub.errors import Reject
-from hub.fold import DELETED, Claim, Claims, field_of, fold
+from hub.fold import DELETED, OUT, Claim, Claims, field_of, fold
 from hub.rules import Candidate, Choice, choose, evaluate, follow
 from hub.values import InvalidValue, Value, parse, same
 
@@ -73,8 +73,9 @@ def project(golden_id: str, entity: Entity, sources: Sequence[Source]) -> Projec
     for steward in (s for s in sources if s.system == STEWARD):
         pins = fold(pins, steward.claims.items())
     systems = sorted((s for s in sources if s.system != STEWARD), key=lambda s: (s.system, s.object, s.external_id))
-    heard = [s for s in systems if not (s.deleted and entity.on_delete(s.system) == "detach")]
-    candidates = _candidates(heard)
+    left = [s for s in systems if s.deleted and entity.on_delete(s.system) == "detach"]
+    heard = [s for s in systems if s not in left]
+    candidates = _candidates([*heard, *(_opt_outs(left) if heard else ())])
     choices, problems = _choose_all(entity, candidates, pins)
     fields = {name: _golden_field(choice, pins.get(name), entity.version) for name, choice in sorted(choices.items())}
     return Projected(Golden(golden_id, entity.name, fields, _deleted(entity, systems)), choices, tuple(problems))
@@ -93,6 +94,11 @@ def _candidates(sources: Sequence[Source]) -> dict[str, list[Candidate]]:
             candidate = Candidate(source.system, source.object, source.external_id, claim)
             by_field.setdefault(field_of(name), []).append(candidate)
     return by_field
+
+
+def _opt_outs(sources: Sequence[Source]) -> list[Source]:
+    """An opt-out counts on when its record has left the thing: nobody opts in by being deleted."""
+    return [replace(s, claims={name: c for name, c in s.claims.items() if name.endswith(OUT)}) for s in sources]
 
 
 def _choose_all(

@@ -24,9 +24,10 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The target already held it."""
+    """The target already held it, since `order` by its version or clock; 0 if it told none."""
 
     external_id: str
+    order: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,15 @@ Kept by captured changes and by acknowledged writes. A field that is not in the 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hub.values import Value, same
 
 MAX_REWRITES = 3
+MAX_TURNS = 10
+MAX_BEFORE = 10
+TURN_MICROS = 600_000_000
 INVALID = "invalid"
 
 
@@ -20,27 +23,33 @@ class Held:
     value         what it holds
     order         the system's clock of what is known of the field: of its last report, or of our write
     ours          whether it got there by our write; then `written` is what we wrote (a vendor may store it in other
-                  words), and `before` what stood there until then
+                  words), and `before` what stood there one after the other since the system last changed it itself
     rewrites      how often in a row the system turned `written` into the same `rewritten_to`
+    turns         how often in a row it soon answered our write with other content, whatever that was
+    wrote_at      when it last took a write of ours, by our clock in microseconds
     """
 
     value: Value
     ours: bool = False
     written: Value = None
     order: int = 0
-    before: Value = None
+    before: list[Value] = field(default_factory=list)
     rewrites: int = 0
     rewritten_to: Value = None
+    turns: int = 0
+    wrote_at: int = 0
 
 
 View = Mapping[str, Held]
 
 
-def acknowledged(view: View, written: Mapping[str, Value], stored: Mapping[str, Value], order: int) -> dict[str, Held]:
-    """The view after the system took our write; `stored` is what it answered that it holds now, where it told."""
+def acknowledged(
+    view: View, written: Mapping[str, Value], stored: Mapping[str, Value], order: int, at: int = 0
+) -> dict[str, Held]:
+    """The view after the system took our write at `at`; `stored` is what it answered that it holds now, as it told."""
     after = dict(view)
     for name, value in written.items():
-        held = view.get(name, Held(None))
+        held = replace(view.get(name, Held(None)), wrote_at=at)
         kept = held if held.written == value else replace(held, rewrites=0, rewritten_to=None)
         if 0 < order < held.order and not held.ours:
             after[name] = replace(kept, written=value)  # the system has told of a later state already
@@ -48,17 +57,34 @@ def acknowledged(view: View, written: Mapping[str, Value], stored: Mapping[str, 
         # Where the answer does not tell, the report of the write's own version may have told already.
         told = held.value if 0 < order == held.order else value
         after[name] = replace(
-            kept, value=stored.get(name, told), ours=True, written=value, order=order, before=held.value
+            kept,
+            value=stored.get(name, told),
+            ours=True,
+            written=value,
+            order=order or held.order,
+            before=_before(held),
         )
     return after
 
 
-def observed(held: Held | None, value: Value, order: int = 0) -> Held:
-    """The view of a field that its own system changed, by that system's clock at `order`."""
+def _before(held: Held) -> list[Value]:
+    return [*(held.before if held.ours else ()), held.value][-MAX_BEFORE:]
+
+
+def observed(held: Held | None, value: Value, order: int = 0, turns: int = 0) -> Held:
+    """The view of a field that its own system changed, by that system's clock at `order`; the `turns`th time in a row."""
     if held is None or not (held.ours or held.rewrites):
-        return Held(value, order=order)
+        return Held(value, order=order, turns=turns, wrote_at=held.wrote_at if held else 0)
     again = held.rewrites + 1 if held.rewritten_to == value else 1
-    return replace(held, value=value, ours=False, order=order, rewrites=again, rewritten_to=value)
+    return replace(held, value=value, ours=False, order=order, rewrites=again, rewritten_to=value, turns=turns)
+
+
+def taken_turns(held: Held | None, answered: bool, at: int) -> int:
+    """How often in a row, counting a change seen at `at`, the system has soon put other content in place of ours;
+    `answered` says that it is the first change since a write. People who edit a field now and then never come far."""
+    if held is None or at - held.wrote_at > TURN_MICROS:
+        return 0
+    return held.turns + answered
 
 
 def rewritten(held: Held | None, value: Value) -> bool:

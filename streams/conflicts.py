@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import orjson
@@ -22,7 +23,10 @@ from streams.workspace import RecordState
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A claim that lost against a differing one; `base` is what its system held before, None where that is not known."""
+    """A claim that lost against a differing one; `base` is what its system held before, None where that is not known.
+
+    A `contested` one may have won: its record keeps putting other content in place of what the hub writes.
+    """
 
     golden_id: str
     entity: Entity
@@ -30,6 +34,7 @@ class Conflict:
     candidate: Candidate
     choice: Choice
     base: Value = None
+    contested: bool = False
 
     @property
     def event_id(self) -> str:
@@ -39,10 +44,18 @@ class Conflict:
     @property
     def open(self) -> bool:
         """Whether a person must look at it: the rule says so, and none has decided yet."""
+        if self.contested:
+            return True
         return self.entity.fields[self.field].rule.review and self.choice.rule != PINNED
+
+    @property
+    def rule(self) -> str:
+        """The rule that chose, or that the field is contested."""
+        return CONTESTED if self.contested else self.choice.rule
 
 
 PINNED = "pin"
+CONTESTED = "contested"
 
 
 def find(
@@ -56,7 +69,10 @@ def find(
     found = []
     for golden_id, readings in by_golden.items():
         for reading in readings if golden_id in projected else ():
-            found += _of(golden_id, reading, projected[golden_id])
+            contested = _contested(golden_id, reading, projected[golden_id])
+            names = {c.field for c in contested}
+            lost = _of(golden_id, reading, projected[golden_id])
+            found += contested + [c for c in lost if c.field not in names]
     known = {(c.event_id, c.field) for c in found}
     for golden_id, states in joined.items():
         for state in states:
@@ -76,6 +92,18 @@ def _of(golden_id: str, reading: Reading, projected: Projected) -> list[Conflict
         if mine is not None and differs(choice, mine):
             base = reading.decision.bases.get(name) if reading.decision else None
             found.append(Conflict(golden_id, entity, name, mine, choice, base))
+    return found
+
+
+def _contested(golden_id: str, reading: Reading, projected: Projected) -> list[Conflict]:
+    """The fields that a record and the rest of the hub's world write to and fro, whoever won just now."""
+    found = []
+    decision = reading.decision
+    for name in decision.contested if decision else ():
+        choice, claim = projected.choices.get(name), reading.state.claims.get(name)
+        if decision and choice is not None and claim is not None:
+            mine, base = Candidate(*reading.state.id, claim), decision.bases.get(name)
+            found.append(Conflict(golden_id, reading.mapping.entity, name, mine, choice, base, contested=True))
     return found
 
 
@@ -124,14 +152,15 @@ def _row(conflict: Conflict) -> dict[str, object]:
         "event_id": conflict.event_id, "system": mine.system, "object": mine.object, "external_id": mine.external_id,
         "value": orjson.dumps(mine.claim.value), "base": orjson.dumps(conflict.base),
         "golden": orjson.dumps(conflict.choice.value), "winner_event_id": winner.claim.clock.event_id if winner else "",
-        "rule": conflict.choice.rule, "state": "open" if conflict.open else "resolved",
+        "rule": conflict.rule, "state": "open" if conflict.open else "resolved",
     }  # fmt: skip
 
 
 async def _close(conn: Connection, projected: Mapping[str, Projected]) -> None:
-    """An open conflict ends when its claim is no longer a differing loser: agreed on, replaced, or pinned."""
+    """An open conflict ends when its claim is no longer a differing loser: agreed on, replaced, or pinned. A contested
+    field waits for a person's word."""
     rows = await conn.fetch(
-        "select id, golden_id, field, event_id from hub.conflict where state = 'open' and golden_id = any($1)",
+        "select id, golden_id, field, event_id, rule from hub.conflict where state = 'open' and golden_id = any($1)",
         list(projected),
     )
     over = [row["id"] for row in rows if not _stands(row, projected[row["golden_id"]])]
@@ -139,7 +168,9 @@ async def _close(conn: Connection, projected: Mapping[str, Projected]) -> None:
         await conn.execute("update hub.conflict set state = 'resolved' where id = any($1::bigint[])", over)
 
 
-def _stands(row: asyncpg.Record, projected: Projected) -> bool:
+def _stands(row: asyncpg.Record | Mapping[str, Any], projected: Projected) -> bool:
+    if row["rule"] == CONTESTED:
+        return True
     choice = projected.choices.get(field_of(row["field"]))
     if choice is None or choice.rule == PINNED:
         return False

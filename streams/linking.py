@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from hub.entity import Entity
-from hub.identity import IdentityEvent, Key, golden_id, resolve, survivor
+from hub.identity import IdentityEvent, Key, RecordId, golden_id, resolve, survivor
 from streams.faults import Contention
 from streams.log_postgres import Connection
 from streams.reading import Reading
@@ -14,7 +14,16 @@ async def link(conn: Connection, readings: Sequence[Reading]) -> tuple[list[Iden
     """Resolve the readings in order; returns the decisions and the pairs of golden ids that are one thing."""
     known = await _known_keys(conn, readings)
     minted = await _unused(conn, readings)
-    created = await _created(conn, readings)
+    return resolved(readings, known, minted, await _created(conn, readings))
+
+
+def resolved(
+    readings: Sequence[Reading],
+    known: dict[tuple[str, Key], str],
+    minted: Mapping[RecordId, str],
+    created: Mapping[str | None, str],
+) -> tuple[list[IdentityEvent], set[frozenset[str]]]:
+    """The same, from what is stored: who has which key, an unused id for each unlinked record, what intents created."""
     decisions: list[IdentityEvent] = []
     same: set[frozenset[str]] = set()
     for reading in readings:
@@ -38,6 +47,16 @@ async def merge(conn: Connection, same: Iterable[frozenset[str]], readings: Sequ
     """Golden id -> the golden id it becomes part of, for each that does; what a person set apart stays apart, also
     inside of what it has become part of since."""
     made_of, apart = await _apart(conn, {one for group in same for one in group})
+    into = united(same, made_of, apart)
+    for reading in readings:
+        reading.state.golden_id = into.get(reading.state.golden_id, reading.state.golden_id)
+    return into
+
+
+def united(
+    same: Iterable[frozenset[str]], made_of: dict[str, frozenset[str]], apart: Sequence[tuple[str, str]]
+) -> dict[str, str]:
+    """The same, from what each golden record is made of and which pairs a person set apart."""
     into: dict[str, str] = {}
     for group in sorted(map(sorted, same)):
         roots = {_root(into, one) for one in group}
@@ -47,10 +66,7 @@ async def merge(conn: Connection, same: Iterable[frozenset[str]], readings: Sequ
         lives = survivor(roots)
         made_of[lives] = whole
         into |= {root: lives for root in roots if root != lives}
-    into = {loser: _root(into, loser) for loser in into}
-    for reading in readings:
-        reading.state.golden_id = into.get(reading.state.golden_id, reading.state.golden_id)
-    return into
+    return {loser: _root(into, loser) for loser in into}
 
 
 def merged(into: Mapping[str, str], goldens: Mapping[str, GoldenState], cause: str) -> list[IdentityEvent]:

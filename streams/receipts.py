@@ -34,7 +34,7 @@ async def leave_intents(conn: Connection, writes: Sequence[Write]) -> None:
     await conn.executemany(
         'insert into hub.intent (key, target, object, golden_id, external_id, "values", content)'
         " values ($1, $2, $3, $4, $5, $6::jsonb, md5($6::jsonb::text))"
-        " on conflict (key, content) do update set at = now()",
+        " on conflict (key, content) do update set at = now(), tries = intent.tries + 1",
         [
             (w.key, w.target, w.object, w.golden_id, w.external_id, orjson.dumps(dict(w.values)).decode())
             for w in writes
@@ -123,7 +123,7 @@ async def _views(context: Context, conn: Connection, pairs: Sequence[tuple[Write
         if id_ not in states or not states[id_].golden_id:
             states[id_] = _created(write, id_, stored=id_ in states)
             links.append(IdentityEvent("link", write.golden_id, states[id_].entity, write.key, id_, reason="created"))
-        _acknowledge(states[id_], write, receipt)
+        _acknowledge(states[id_], write, receipt, now())
     if states:
         await save_records(conn, list(states.values()))
     await _own_keys(conn, links)
@@ -144,10 +144,9 @@ async def _own_keys(conn: Connection, links: Sequence[IdentityEvent]) -> None:
     )
 
 
-def _acknowledge(state: RecordState, write: Write, receipt: Applied | Unchanged) -> None:
+def _acknowledge(state: RecordState, write: Write, receipt: Applied | Unchanged, at: int) -> None:
     stored = _stored(write, receipt)
-    order = receipt.order if isinstance(receipt, Applied) else 0
-    state.view = view.acknowledged(state.view, write.values, stored, order)
+    state.view = view.acknowledged(state.view, write.values, stored, receipt.order, at)
     if write.op == "delete":
         state.gone = True
 
@@ -188,10 +187,15 @@ def _captured(context: Context, change: Change, trace: str | None) -> NewRecord:
 
 async def _forget_intents(conn: Connection, pairs: Sequence[tuple[Write, Receipt]]) -> None:
     """An intent has done its work once the target told what it holds, or did not take the write at all. Where the
-    outcome is not known (a time-out), it stays for the echo that may come."""
+    outcome is not known (a time-out), it stays for the echo that may come; so it does where a record was found that an
+    earlier try, of which no answer came, may have left."""
     over = [w.key for w, r in pairs if not _may_echo(r)]
     if over:
-        await conn.execute("delete from hub.intent where key = any($1)", over)
+        await conn.execute(
+            "delete from hub.intent where key = any($1) and (key <> all($2)"
+            " or (select sum(tries) from hub.intent i where i.key = hub.intent.key) = 1)",
+            over, [w.key for w, r in pairs if isinstance(r, Deferred)],
+        )  # fmt: skip
 
 
 def _may_echo(receipt: Receipt) -> bool:

@@ -153,6 +153,7 @@ create table if not exists hub.intent (
     external_id text,
     "values" jsonb not null,
     at timestamptz not null default now(),
+    tries int not null default 1,                -- while it was open: an earlier one may have taken effect unanswered
     primary key (key, content)
 );
 create index if not exists intent_record on hub.intent (target, object, external_id);

@@ -14,6 +14,7 @@ from hub.fold import Claim, fold
 from hub.identity import IdentityEvent
 from hub.projection import STEWARD
 from streams import projecting
+from streams.conflicts import CONTESTED
 from streams.context import Context
 from streams.log_postgres import Connection
 from streams.records import NewRecord, Record
@@ -62,6 +63,10 @@ async def _pin(context: Context, conn: Connection, event: Event, golden_id: str,
     state.claims = fold(state.claims, [(said["field"], Claim(value, event.at, event.clock))])
     state.last_event = event.event_id
     await save_records(conn, [state])
+    await conn.execute(
+        "update hub.conflict set state = 'resolved' where golden_id = $1 and field = $2 and state = 'open' and rule = $3",
+        golden_id, said["field"], CONTESTED,
+    )  # fmt: skip
     touched.add(golden_id)
     return []
 

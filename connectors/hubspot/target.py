@@ -119,7 +119,7 @@ def _before(write: Write, now: Reading, gone_is_done: bool = False) -> Receipt |
     state = _state(now, id_)
     held = decode(write.mapping, state.fields).values
     if write.op == "update" and all(_agree(held.get(name), value) for name, value in write.values.items()):
-        return Unchanged(id_)
+        return Unchanged(id_, state.version or 0)
     if any(name in held and not _agree(held[name], believed) for name, believed in write.expected.items()):
         return Deferred("edited meanwhile", SOON, now.found[id_])
     return None

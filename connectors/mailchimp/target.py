@@ -87,7 +87,7 @@ class Target:
             return Deferred("edited meanwhile", SOON, (there,))
         differing = {name: value for name, value in write.values.items() if not _holds(held, name, value)}
         if not differing:
-            return Unchanged(there.external_id)
+            return Unchanged(there.external_id, there.version or 0)
         return await self._send(there, encode(write.mapping, differing))
 
     async def _send(self, there: Change, natives: Mapping[str, Any]) -> Receipt:

@@ -137,7 +137,7 @@ class Target:
             return Refused(f"{mapped.table.full_name} {external_id} is not there", "gone")
         now = decode(mapped.mapping, mapped.natives(row)).values
         if all(name in now and agree(now[name], value) for name, value in write.values.items()):
-            return Unchanged(external_id)
+            return Unchanged(external_id, row[VERSION_COLUMN])
         if edited := _edited(write, now):
             return Deferred(f"edited meanwhile: {', '.join(edited)}", MEANWHILE, (mapped.read(row, "read"),))
         after = await _row(conn, *_change(mapped, write.natives, key, self._clock))

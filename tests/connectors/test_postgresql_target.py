@@ -125,7 +125,9 @@ async def test_already_there_is_unchanged(crm: Crm) -> None:
     connector = await crm.open(contacts())
     _, checkpoint = await poll(connector)
     write = update(contacts(), "1", {"amount": "4", "email": None}, amount="5", email="a@example.com")
-    assert await one(connector, write) == Unchanged("1")
+    unchanged = await one(connector, write)
+    assert isinstance(unchanged, Unchanged)
+    assert (unchanged.external_id, unchanged.order > 0) == ("1", True)
     assert await one(connector, delete(contacts(), "2")) == Unchanged("2")
     assert (await poll(connector, checkpoint))[0] == []
 
