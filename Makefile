@@ -1,10 +1,11 @@
 # `make help` lists the targets. Everything is installed into .venv from the hash-pinned files under requirements/.
 PYTHON ?= python3
+OTHER ?= python3.12
 BIN := .venv/bin
 LOG ?= embedded
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test check lint types soak bench lock clean
+.PHONY: help setup other demo test check lint types soak bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -24,6 +25,13 @@ help: ## List the targets
 	@touch $@
 
 setup: .venv/dev.stamp ## Build .venv with everything that tests and checks need
+
+.venv/other.stamp: requirements/run.txt
+	$(OTHER) -m venv .venv-other
+	.venv-other/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@mkdir -p .venv && touch $@
+
+other: .venv/other.stamp ## Build .venv-other with another Python (OTHER=python3.12), by which tests rebuild golden records too
 
 demo: $(if $(filter kafka,$(LOG)),.venv/kafka.stamp,.venv/run.stamp) ## Run the hub's main job on a seeded CRM, HubSpot and Mailchimp (LOG=kafka: on a local broker)
 	$(BIN)/hub demo --log $(LOG)
@@ -59,4 +67,4 @@ lock: .venv/dev.stamp ## Write the requirements files anew from pyproject.toml
 	    --output-file requirements/$$extra.txt pyproject.toml; done
 
 clean: ## Remove the virtual environment and the hub's local state
-	rm -rf .venv .hub
+	rm -rf .venv .venv-other .hub

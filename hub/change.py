@@ -18,6 +18,7 @@ class Change:
     channel     how it was learned: log, outbox, snapshot, poll, webhook, read (fetched to answer a write), steward
     intent      the key of the hub's own write that caused it, where the system says so
     merged      for op "merge": external ids that are now this one
+    problem     why the record could not be read; then nothing else of it counts, and it is set aside
     """
 
     system: str
@@ -31,6 +32,7 @@ class Change:
     channel: str = "poll"
     intent: str | None = None
     merged: tuple[str, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

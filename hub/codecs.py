@@ -116,7 +116,7 @@ def _epoch(unit: int) -> Callable[[Natives, Any], Codec]:
             try:
                 if native in (None, ""):
                     return None
-                return parse("timestamp", EPOCH + timedelta(microseconds=int(Decimal(str(native)) * unit)))
+                return parse("timestamp", EPOCH + timedelta(microseconds=int(Decimal(parse("decimal", native)) * unit)))
             except (ArithmeticError, ValueError):
                 raise InvalidValue("not a number of ticks since 1970") from None
 

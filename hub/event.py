@@ -72,16 +72,18 @@ def from_avro(datum: Mapping[str, Any]) -> Event:
 
 def record(change: Change, observed_at: int, previous: str = "", trace: str | None = None) -> Event:
     """Envelope a change seen at `observed_at` (microseconds). `previous` is the id of the record's last event, and
-    counts only where the source has neither version nor clock."""
-    payload = _payload(change.fields)
+    counts only where the source has neither version nor clock. A clock, also one that is the version, is never ahead of
+    `observed_at`: one record from the future would win until then."""
+    payload = canonical(change.fields)
     at = observed_at if change.at is None else min(change.at, observed_at)
+    version = at if change.version is not None and change.version == change.at else change.version
     return Event(
         event_id=event_id(change, payload, previous),
         system=change.system,
         object=change.object,
         external_id=change.external_id,
         op=change.op,
-        version=change.version,
+        version=version,
         at=at,
         observed_at=observed_at,
         channel=change.channel,
@@ -92,20 +94,21 @@ def record(change: Change, observed_at: int, previous: str = "", trace: str | No
     )
 
 
-def _payload(fields: Mapping[str, Any]) -> bytes:
+def canonical(value: Any) -> bytes:
+    """A value as JSON, the same bytes for the same content; what JSON cannot carry is replaced (see `plain`)."""
     try:
-        return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS, default=str)
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str)
     except TypeError:
-        return orjson.dumps(_plain(fields), option=orjson.OPT_SORT_KEYS, default=str)
+        return orjson.dumps(plain(value), option=orjson.OPT_SORT_KEYS, default=str)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value without what JSON cannot carry, so that one odd field does not stop its whole page: half surrogates are
     replaced, whole numbers beyond 64 bits become text."""
     if isinstance(value, Mapping):
-        return {_plain(str(name)): _plain(item) for name, item in value.items()}
+        return {plain(str(name)): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     return str(value) if isinstance(value, int) and value.bit_length() > 63 else value

@@ -73,7 +73,7 @@ class StageApp(faust.App):
     def on_rebalance_end(self) -> None:
         """Partitions were assigned (perhaps none) and their positions are known: the stage takes part."""
         super().on_rebalance_end()
-        self.stage.health.recovered()
+        self.stage.health.assigned(self.consumer.assignment())
         self.stage.ready.set()
 
     def _create_directories(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 import structlog
 
 from streams import metrics, position
-from streams.context import Context, emit, now, publish
+from streams.context import MAX_RECORD_BYTES, Context, emit, now, publish
 from streams.faults import INFRASTRUCTURE
 from streams.log_postgres import Connection
 from streams.records import Batch, NewRecord, Record
@@ -21,6 +21,7 @@ Work = Callable[[Connection, Sequence[Record]], Awaitable[tuple[list[NewRecord],
 """Do the work for these records; return what to emit and how many were duplicates."""
 
 VARIES = re.compile(r"""'[^']*'|"[^"]*"|\S+@\S+|\w*\d\w*""")
+MAX_PAYLOAD = MAX_RECORD_BYTES - 8_192
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +92,7 @@ async def park(context: Context, stage: str, record: Record, error: Exception) -
         await position.advance(conn, stage, (record,), parked=1)
         metrics.count(metrics.PROCESSED, stage, record.topic, "parked")
         metrics.failed(stage, metrics.HUB, error)
-        await emit(context, conn, [_dead_letter(context, stage, record, reason)])
+        await emit(context, conn, [dead_letter(context, stage, record, reason)])
 
 
 def fingerprint(reason: str) -> str:
@@ -100,9 +101,11 @@ def fingerprint(reason: str) -> str:
     return hashlib.blake2b(VARIES.sub("?", reason).encode(), digest_size=6).hexdigest()
 
 
-def _dead_letter(context: Context, stage: str, record: Record, reason: str) -> NewRecord:
+def dead_letter(context: Context, stage: str, record: Record, reason: str) -> NewRecord:
+    """A parked record as an event; without its content where that is more than the log takes."""
+    payload = record.value if record.value and len(record.value) <= MAX_PAYLOAD else b""
     datum = {
         "topic": record.topic, "partition": record.partition, "offset": record.offset, "stage": stage,
-        "reason": reason, "fingerprint": fingerprint(reason), "payload": record.value or b"", "at": now(),
+        "reason": reason, "fingerprint": fingerprint(reason), "payload": payload, "at": now(),
     }  # fmt: skip
     return NewRecord(DEADLETTERS.name, record.key, context.codec.encode("deadletter", datum))

@@ -16,8 +16,10 @@ from connectors.kit.line import calling
 from hub import event
 from hub.change import Change
 from hub.errors import Fatal, HubError, Retry, Unauthorized
+from hub.event import Event
 from hub.identity import RecordId
-from streams import alerts, metrics, tracing
+from schemas.wire import WireError
+from streams import alerts, aside, metrics, tally, tracing
 from streams.calling import bounded, paced
 from streams.context import Context, now
 from streams.faults import INFRASTRUCTURE
@@ -43,46 +45,47 @@ class Capture:
         self.healthy = True
         self.last_error: str | None = None
         self.orders = Orders(context, system, stream.name)
+        self.name = f"{system}/{stream.name}"
+        self._complete = False  # what the first read yields is no habit
+        self._noted = -1.0
         self.busy_since: float | None = None  # of the poll in hand, when it last moved; seconds of time.monotonic()
 
     async def step(self) -> int:
         """Read until nothing is left for now, or the stream is halted; returns how many changes were captured."""
         began = datetime.now(UTC)
-        with calling(await self._priority()):
-            captured, ended = await self._read()
+        checkpoint = await self._checkpoint()
+        # A first complete reading can wait; what happens now cannot.
+        with calling(Priority.POLL if self._complete else Priority.BACKFILL):
+            captured, ended = await self._read(checkpoint)
         if ended:
             await self._reached_end(began)
             self.healthy, self.last_error = True, None
         return captured
 
-    async def _priority(self) -> Priority:
-        """A first complete reading can wait; what happens now cannot."""
-        read = await self.context.pool.fetchval(
-            "select complete from hub.checkpoint where system = $1 and stream = $2", self.system, self.stream.name
-        )
-        return Priority.POLL if read else Priority.BACKFILL
-
-    async def _read(self) -> tuple[int, bool]:
+    async def _read(self, checkpoint: Checkpoint | None) -> tuple[int, bool]:
         """How many changes were captured, and whether nothing was left; a stream that is halted ends before."""
         captured = 0
         connector = await self.context.connector(self.system)
         # Closed at once when storing a page fails: a source may hold a transaction open while it is read.
-        async with aclosing(connector.poll(self.stream.name, await self._checkpoint())) as pages:
-            seconds, name = self.context.patience.call_seconds, f"{self.system}/{self.stream.name}"
-            async for page in paced(pages, seconds, f"reading {name}"):
+        async with aclosing(connector.poll(self.stream.name, checkpoint)) as pages:
+            seconds = self.context.patience.call_seconds
+            async for page in paced(pages, seconds, f"reading {self.name}"):
                 await self._store(page)
                 self.busy_since = time.monotonic()
-                await bounded(page.acknowledge(), seconds, f"acknowledging {name}")
+                await bounded(page.acknowledge(), seconds, f"acknowledging {self.name}")
                 captured += len(page.changes)
                 if await self.orders.halted():
                     return captured, False
         return captured, True
 
     async def _checkpoint(self) -> Checkpoint | None:
-        row = await self.context.pool.fetchval(
-            "select state from hub.checkpoint where system = $1 and stream = $2", self.system, self.stream.name
+        row = await self.context.pool.fetchrow(
+            "select state, complete from hub.checkpoint where system = $1 and stream = $2",
+            self.system,
+            self.stream.name,
         )
-        return orjson.loads(row) if row is not None else None
+        self._complete = bool(row and row["complete"])
+        return orjson.loads(row["state"]) if row is not None else None
 
     async def _store(self, page: Page) -> None:
         """Changes first, then the checkpoint: a crash between them reads the page again, and its events are known."""
@@ -94,15 +97,28 @@ class Capture:
                 " changes = c.changes + excluded.changes",
                 self.system, self.stream.name, orjson.dumps(page.checkpoint).decode(), len(page.changes),
             )  # fmt: skip
+            if self._complete and page.changes:
+                newest = max((c.at for c in page.changes if c.at is not None), default=None)
+                await tally.add(self.context, conn, tally.YIELD, self.name, len(page.changes), newest)
             await append(self.context, conn, records)
         metrics.captured(page.changes)
 
     async def _reached_end(self, began: datetime) -> None:
-        await self.context.pool.execute(
-            "insert into hub.checkpoint (system, stream, state, complete, polled_at) values ($1, $2, 'null', true, $3)"
-            " on conflict (system, stream) do update set complete = true, polled_at = $3, error = null, error_since = null",
-            self.system, self.stream.name, began,
-        )  # fmt: skip
+        async with self.context.pool.acquire() as conn, conn.transaction():
+            await conn.execute(
+                "insert into hub.checkpoint (system, stream, state, complete, polled_at) values ($1, $2, 'null', true, $3)"
+                " on conflict (system, stream) do update set complete = true, polled_at = $3,"
+                " error = null, error_since = null", self.system, self.stream.name, began,
+            )  # fmt: skip
+            await self._looked(conn)
+
+    async def _looked(self, conn: Connection) -> None:
+        """Note once a period that was looked: without it a silence of the source could not be told from one of the hub."""
+        period = time.time() // self.context.watch.period_seconds
+        if self._complete and period != self._noted:
+            await tally.add(self.context, conn, tally.YIELD, self.name, 0)
+            self._noted = period
+        self._complete = True
 
     async def failed(self, error: Exception) -> None:
         """Note trouble with the system, where others can see it."""
@@ -122,22 +138,44 @@ async def to_records(
     parents: Mapping[RecordId, str | None] | None = None,
     observed: int | None = None,
 ) -> list[NewRecord]:
-    """Envelope changes as events for the log. Where a source has neither version nor clock, the record's previous
-    event stands in for them. `parents` are the traces that records' changes come in with; they were seen at `observed`
-    (microseconds; now by default)."""
+    """Envelope changes as events for the log; those that it cannot take are parked. Where a source has neither version
+    nor clock, the record's previous event stands in for them. `parents` are the traces that records' changes come in
+    with; they were seen at `observed` (microseconds; now by default)."""
     observed, traced = observed or now(), tracing.on()
+    unfit = [(change, why) for change in changes if (why := aside.unfit(change))]
+    changes = [change for change in changes if not aside.unfit(change)] if unfit else changes
     previous = await _previous(context, [c for c in changes if c.version is None and c.at is None])
     records = []
     for change in changes:
         key = (change.system, change.object, change.external_id)
         trace = _trace(change, observed, (parents or {}).get(key)) if traced else None
-        captured = event.record(change, observed, previous.get(key, ""), trace)
+        try:
+            captured, value = _enveloped(context, change, observed, previous.get(key, ""), trace)
+        except WireError as error:
+            unfit.append((change, str(error)))
+            continue
         if key in previous:
             previous[key] = captured.event_id
-        value = context.codec.encode("event", captured.to_avro())
-        topic = changes_topic(change.system, change.object).name
-        records.append(NewRecord(topic, change.external_id.encode(), value))
+        records.append(NewRecord(changes_topic(*key[:2]).name, change.external_id.encode(), value))
+    await aside.set_aside(context, unfit)
     return records
+
+
+def _enveloped(
+    context: Context, change: Change, observed: int, previous: str, trace: str | None
+) -> tuple[Event, bytes]:
+    """A change as an event, and that as the log keeps it. Of one that is too large only what is mapped; raises WireError
+    where that is still too large, or a number of it is beyond 64 bits."""
+    captured = event.record(change, observed, previous, trace)
+    value = context.codec.encode("event", captured.to_avro())
+    if len(value) <= aside.MAX_EVENT_BYTES:
+        return captured, value
+    less = aside.mapped(context.model, change)
+    if len(less.fields) == len(change.fields):
+        raise WireError(
+            "unencodable", f"an event of {len(value)} bytes, of which the log takes {aside.MAX_EVENT_BYTES}"
+        )
+    return _enveloped(context, less, observed, previous, trace)
 
 
 def _trace(change: Change, observed: int, parent: str | None) -> str | None:

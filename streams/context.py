@@ -5,11 +5,13 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import asyncpg
 
 from connectors.kit.connector import Connector
+from hub.config.models import Watch
 from hub.model import Model
 from hub.patience import Patience
 from streams.calling import bounded
@@ -45,6 +47,8 @@ class Context:
     connectors: Mapping[str, Connector] = field(default_factory=dict)
     patience: Patience = field(default_factory=Patience)
     renewal: Renewal | None = None
+    watch: Watch = field(default_factory=Watch)
+    data_dir: Path | None = None
     looked: dict[str, float] = field(default_factory=dict)  # when paused targets' credentials were looked at
     poll_now: asyncio.Event = field(default_factory=asyncio.Event)
     _opened: set[str] = field(default_factory=set)
@@ -76,6 +80,10 @@ class Context:
         return isinstance(self.log, PostgresLog)
 
 
+MAX_RECORD_BYTES = 1_000_000
+"""Of one record of the log: a little less than what Kafka's brokers take by default. The same on both logs."""
+
+
 def now() -> int:
     """Microseconds since 1970 UTC."""
     return time.time_ns() // 1000
@@ -83,9 +91,13 @@ def now() -> int:
 
 async def emit(context: Context, conn: Connection, records: list[NewRecord]) -> None:
     """Let records appear on the log when the transaction commits: at once where the log is in this database, else by
-    way of the outbox, which `publish` empties. Call last, and once, in a transaction."""
+    way of the outbox, which `publish` empties. Call last, and once, in a transaction. Raises ValueError for a record that
+    is too large: a broker would refuse it for ever, and everything behind it would wait."""
     if not records:
         return
+    for record in records:
+        if len(record.value or b"") > MAX_RECORD_BYTES:
+            raise ValueError(f"a record for {record.topic} is larger than {MAX_RECORD_BYTES} bytes")
     if isinstance(context.log, PostgresLog):
         await context.log.append_in(conn, records)
         return

@@ -92,6 +92,9 @@ BUDGET_PAUSED = Metric("hub_budget_paused", _G, ("account",), "1 or 0", "Whether
 BUDGET_DAY = Metric("hub_budget_day_left_ratio", _G, ("account",), "share",
                     "What is left of the day's calls; 1 where none are counted.")
 HALTED = Metric("hub_source_halted", _G, ("system", "stream"), "1 or 0", "Whether a person paused or stopped a source.")
+NEWEST_AGE = Metric("hub_source_newest_seconds", _G, ("system", "stream"), "seconds", "Age of the newest clock a source told.")
+DISK_FREE = Metric("hub_disk_free_bytes", _G, ("where",), "bytes", "Free on the disks that can be seen from the hub.")
+FAULT = Metric("hub_fault", _G, ("fault", "subject"), "1 or 0", "Trouble that the watch has found (streams/watch.py).")
 SLOT_LAG = Metric("hub_replication_slot_lag_bytes", _G, ("system",), "bytes", "Log that a database keeps for the hub.")
 # fmt: on
 

@@ -1,5 +1,6 @@
 """Project: changes -> golden records. One transaction per batch holds position, claims, golden rows, links and ledger."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from hub.decide import decide
@@ -7,7 +8,7 @@ from hub.event import Event, from_avro
 from hub.fold import DELETED, claims_of, fold
 from hub.identity import IdentityEvent, RecordId
 from hub.view import INVALID, Held, observed
-from streams import linking, metrics, outcomes, projecting, steward, tracing
+from streams import linking, metrics, outcomes, projecting, steward, tally, tracing
 from streams.batches import process
 from streams.context import Context
 from streams.log_postgres import Connection
@@ -99,6 +100,8 @@ class Project:
         await _repoint(conn, into)
         if used:
             await conn.execute("delete from hub.intent where key = any($1)", sorted(used))
+        for system, missed in Counter(r.event.system for r in readings if r.near_miss).items():
+            await tally.add(self.context, conn, tally.NEAR_MISS, system, missed)
         emitted = await projecting.project_all(self.context, conn, readings, goldens, set(into.values()), set(into))
         return emitted + self._identity(decisions) + self._decisions(readings)
 

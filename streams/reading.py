@@ -33,6 +33,11 @@ class Reading:
         return {f.name for f in self.mapping.fields if f.direction == "out"}
 
     @property
+    def near_miss(self) -> bool:
+        """Whether it is a write of the hub that came back with other content."""
+        return bool(self.decision and self.decision.near_miss)
+
+    @property
     def said(self) -> dict[str, Value]:
         """The fields that the system changed, of those that it is asked for."""
         return self.decision.said if self.decision else {}

@@ -42,7 +42,7 @@ class TableRegistry:
 
     async def schema(self, schema_id: int) -> Schema:
         """Look the schema up."""
-        text = await self._pool.fetchval("select schema from hub_log.schema where id = $1", schema_id)
+        text = await self._pool.fetchval("select schema from hub_log.schema where id = $1::bigint", schema_id)
         if text is None:
             raise UnknownSchemaError(f"no schema has the id {schema_id}")
         return dict(json.loads(text))

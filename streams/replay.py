@@ -20,6 +20,7 @@ from hub.identity import RecordId
 from hub.projection import project
 from streams import steward
 from streams.context import Context, publish
+from streams.hashes import partition_hashes
 from streams.ledger import change_topics
 from streams.log_postgres import Connection
 from streams.project import STAGE, expand
@@ -43,11 +44,13 @@ class Difference:
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What a replay found."""
+    """What a replay found. `hashes` are those of what was rebuilt, per entity and partition, `live` those of live."""
 
     events: int = 0
     golden: int = 0
     differences: list[Difference] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+    live: dict[str, str] = field(default_factory=dict)
     swapped: bool = False
 
 
@@ -80,6 +83,8 @@ async def replay(context: Context, swap: bool = False, progress: Progress = lamb
         rebuilt.golden = len(golden)
         await _fill(conn, golden, shadow)
         rebuilt.differences = await _compare(conn)
+        rebuilt.hashes = partition_hashes([(g, e, orjson.loads(fields), gone) for g, e, fields, gone in golden])
+        rebuilt.live = await _live_hashes(conn)
         if swap and rebuilt.differences:
             await _swap(conn)
             rebuilt.swapped = True
@@ -102,7 +107,7 @@ async def _catch_up(context: Context, shadow: Shadow, upto: dict[tuple[str, int]
     await _read_decisions(context, shadow)
     topics = set(change_topics(context))
     total = sum(end for (topic, _), end in upto.items() if topic in topics)
-    for (topic, partition), end in sorted(upto.items()):
+    for (topic, partition), end in _turns(upto):
         if topic in topics:
             async for record in _records(context, shadow, topic, partition, end):
                 if (topic, partition, record.offset) in shadow.parked:
@@ -111,6 +116,11 @@ async def _catch_up(context: Context, shadow: Shadow, upto: dict[tuple[str, int]
                 if len(shadow.seen) % 1000 == 0:
                     progress(len(shadow.seen), total)
     progress(total, total)
+
+
+def _turns(upto: dict[tuple[str, int], int]) -> list[tuple[tuple[str, int], int]]:
+    """In which order the partitions are read, and how far at each turn. Any will do, for the fold is a join."""
+    return sorted(upto.items())
 
 
 async def _read_decisions(context: Context, shadow: Shadow) -> None:
@@ -226,6 +236,11 @@ async def _compare(conn: Connection) -> list[Difference]:
         " where l.fields is distinct from s.fields or l.deleted is distinct from s.deleted order by golden_id"
     )
     return [Difference(r["golden_id"], _side(r["live"], r["gone"]), _side(r["rebuilt"], r["ends"])) for r in rows]
+
+
+async def _live_hashes(conn: Connection) -> dict[str, str]:
+    rows = await conn.fetch("select golden_id, entity, fields, deleted from hub.golden where merged_into is null")
+    return partition_hashes([(r[0], r[1], orjson.loads(r[2]), r[3]) for r in rows])
 
 
 def _side(fields: str | None, deleted: bool | None) -> dict[str, Any] | None:

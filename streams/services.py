@@ -8,7 +8,7 @@ import mode
 import structlog
 
 from hub.change import Change
-from streams import budgets, capture, deliver, heartbeat, metrics, overdue, steward
+from streams import budgets, capture, deliver, heartbeat, metrics, overdue, steward, tally
 from streams.auditing import Plan
 from streams.auditing import forever as audits_forever
 from streams.backfill import Backfill
@@ -149,6 +149,7 @@ async def _upkeep(context: Context) -> None:
 
 
 async def _sweep(context: Context) -> None:
+    await tally.forget(context)
     await context.pool.execute("delete from hub.intent where at < now() - interval '1 day'")
     if isinstance(context.log, PostgresLog):
         await maintain(context.pool)

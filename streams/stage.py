@@ -8,7 +8,7 @@ batches come again, and handlers must bear that.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,24 +35,43 @@ _log = logging.getLogger(__name__)
 class Health:
     """How a stage fares. Times are UTC; `handled` counts records since the start, repeated ones again."""
 
-    healthy: bool = True
-    last_error: str | None = None
     last_progress_at: datetime | None = None
     handled: int = 0
+    _broken: str | None = None
+    _failing: dict[tuple[str, int], str] = field(default_factory=dict)
 
-    def succeeded(self, records: int) -> None:
-        """The stage went on by so many records."""
+    @property
+    def healthy(self) -> bool:
+        """Whether it goes on, as far as is known."""
+        return self.last_error is None
+
+    @property
+    def last_error(self) -> str | None:
+        """Why it does not go on; None where it does."""
+        return self._broken or next(iter(self._failing.values()), None)
+
+    def succeeded(self, batches: Sequence[Batch]) -> None:
+        """These batches were handled."""
         self.recovered()
+        for batch in batches:
+            self._failing.pop((batch.topic, batch.partition), None)
         self.last_progress_at = datetime.now(UTC)
-        self.handled += records
+        self.handled += sum(len(batch.records) for batch in batches)
 
     def recovered(self) -> None:
-        """The stage can go on again, though it has not gone on yet."""
-        self.healthy, self.last_error = True, None
+        """The log is there again. What failed for another reason has not gone on yet."""
+        self._broken = None
 
-    def failed(self, error: BaseException) -> None:
-        """The stage cannot go on for now."""
-        self.healthy, self.last_error = False, f"{type(error).__name__}: {error}"
+    def assigned(self, partitions: Container[tuple[str, int]]) -> None:
+        """The stage takes part with these partitions: what fails in others is another worker's now."""
+        self.recovered()
+        self._failing = {place: error for place, error in self._failing.items() if place in partitions}
+
+    def failed(self, error: BaseException, batches: Sequence[Batch] = ()) -> None:
+        """The stage cannot go on for now: with these batches, or at all."""
+        told = f"{type(error).__name__}: {error}"
+        self._failing |= {(batch.topic, batch.partition): told for batch in batches}
+        self._broken = self._broken if batches else told
 
 
 @dataclass(slots=True, eq=False)
@@ -157,11 +176,11 @@ class Stage:
         except Exception as error:
             metrics.failed(self.name, metrics.HUB, error)
             _log.warning("stage %s: %s: %s; the same batch will be tried again", self.name, type(error).__name__, error)
-            self.health.failed(error)
+            self.health.failed(error, batches)
             return False
         finally:
             self.busy_since = None
-        self.health.succeeded(self._handling)
+        self.health.succeeded(batches)
         return True
 
     def _waiting(self) -> list[Any]:

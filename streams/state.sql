@@ -257,6 +257,16 @@ alter table hub.write add column if not exists held_since timestamptz;
 alter table hub.write add column if not exists fingerprint text not null default '';
 alter table hub.parked add column if not exists key bytea not null default '';
 alter table hub.pause add column if not exists credentials text not null default '';
+-- What came of a thing (a stream's changes, a system's near misses) in each period that was looked at; by it a source's habit
+-- is known. `newest` is the newest clock among them, in microseconds.
+create table if not exists hub.tally (
+    kind text not null,
+    name text not null,
+    start double precision not null,
+    n bigint not null,
+    newest bigint,
+    primary key (kind, name, start)
+);
 
 -- When each target was last written to: a source read since then has seen every echo that will come.
 create table if not exists hub.activity (

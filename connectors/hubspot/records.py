@@ -11,6 +11,7 @@ from hub.mapping import ObjectMap
 from hub.values import micros
 
 # The first for every object; the second for contacts, which were merged long before the others: "id:millis;...".
+UNKNOWN = 2**63
 MERGED = ("hs_merged_object_ids", "hs_calculated_merged_vids")
 
 
@@ -107,6 +108,13 @@ class Reader:
         return links
 
     def _changes(self, object_: str, record: Json, links: Mapping[str, list[str]], channel: str) -> tuple[Change, ...]:
+        try:
+            return self._read(object_, record, links, channel)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            told, why = {"record": record}, f"cannot be read: {type(error).__name__}: {error}"[:200]
+            return (Change(self.system, object_, str(record["id"]), told, channel=channel, problem=why),)
+
+    def _read(self, object_: str, record: Json, links: Mapping[str, list[str]], channel: str) -> tuple[Change, ...]:
         at = order(record)
         held = self.natives(object_, record, links)
         state = Change(self.system, object_, str(record["id"]), held, version=at, at=at, channel=channel)
@@ -120,6 +128,14 @@ class Reader:
         properties = record.get("properties") or {}
         held = {name: properties[name] for name in self.layouts[object_].properties if name in properties}
         return held | {ASSOCIATIONS + to: others for to, others in links.items()}
+
+
+def known_order(record: Json) -> int:
+    """As `order`; of a record that does not tell it, later than any, so that it is read."""
+    try:
+        return order(record)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return UNKNOWN
 
 
 def order(record: Json) -> int:

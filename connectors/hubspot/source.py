@@ -8,6 +8,7 @@ what was already read: so each pass starts a while (`lag`) before the one before
 known by id and time, remembered in memory only after it was acknowledged; a restart reads that while once more.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -16,12 +17,13 @@ from typing import Any, Literal
 
 from connectors.hubspot.api import SEARCH_PAGE, Api, Json
 from connectors.hubspot.objects import modified_property
-from connectors.hubspot.records import Layout, Reader, order
+from connectors.hubspot.records import Layout, Reader, known_order
 from connectors.kit.connector import Checkpoint, Page
 from hub.change import Change
 
 REMEMBERED = 100_000
 IDLE_MILLIS = 60_000
+AHEAD_MICROS = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,9 @@ class Memory:
         return self._versions.get(external_id, -1) >= version
 
     def keep(self, changes: Iterable[Change]) -> None:
-        """Remember changes that are durable now."""
-        for change in changes:
+        """Remember changes that are durable now, but for those from the future: what corrects them has a smaller version."""
+        limit = int(time.time() * 1_000_000) + AHEAD_MICROS
+        for change in (c for c in changes if (c.version or 0) <= limit):
             self._versions[change.external_id] = max(change.version or 0, self._versions.pop(change.external_id, 0))
         while len(self._versions) > REMEMBERED:
             self._versions.popitem(last=False)
@@ -135,7 +138,7 @@ class Source:
 
     async def _news(self, hits: list[Json]) -> list[Change]:
         """What of a search's results is not durable yet, read from the database."""
-        ids = [str(hit["id"]) for hit in hits if not self._memory.knows(str(hit["id"]), order(hit))]
+        ids = [str(hit["id"]) for hit in hits if not self._memory.knows(str(hit["id"]), known_order(hit))]
         reading = await self._reader.read(self._layout.object, ids, "poll")
         unknown = [
             changes for i, changes in reading.found.items() if not self._memory.knows(i, changes[-1].version or 0)

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from connectors.hubspot.objects import OBJECT_NAMES
 from connectors.hubspot.records import Layout
+from connectors.kit import parsing
 from connectors.kit.connector import Request
 from connectors.kit.signing import verify_hubspot
 from hub.change import Notice
@@ -46,9 +45,9 @@ class Webhooks:
 
     def _events(self, body: bytes) -> list[Event]:
         try:
-            events = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            raise Reject("not JSON", "malformed") from None
+            events = parsing.strict(body)
+        except ValueError as error:
+            raise Reject(f"not JSON: {error}"[:200], "malformed") from None
         if not isinstance(events, list) or len(events) > MAX_EVENTS or not all(isinstance(e, dict) for e in events):
             raise Reject(f"not a list of at most {MAX_EVENTS} events", "malformed")
         if self._portal_id and any(str(e.get("portalId")) != self._portal_id for e in events):
@@ -87,12 +86,19 @@ class Webhooks:
 
     def _notice(self, object_: str, external_id: Any, kind: str, event: Event) -> Notice:
         data = {name: event[name] for name in KEPT if name in event}
-        at = int(event["occurredAt"]) * 1000
-        return Notice(self._system, object_, str(int(external_id)), kind, at, data)
+        at = _whole(event["occurredAt"]) * 1000
+        return Notice(self._system, object_, str(_whole(external_id)), kind, at, data)
 
 
 NOUNS = frozenset(OBJECT_NAMES) | {"object"}
 KEPT = ("eventId", "propertyName", "changeSource", "primaryObjectId", "mergedObjectIds", "newObjectId")
+
+
+def _whole(value: Any) -> int:
+    """A number, also one written as text. Raises ValueError for anything else: cut to a whole one it would name another."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"{type(value).__name__} is no whole number")
+    return int(value)
 
 
 def _end(event: Event, side: str) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-import orjson
 import stamina
 from opentelemetry import trace
 
+from connectors.kit import parsing
 from connectors.kit.allowance import Told
 from connectors.kit.auth import Credentials
 from connectors.kit.budget import Budget
@@ -28,6 +28,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_REASON = 500
 READ_ATTEMPTS = 4
 LONGEST_WAIT = 10.0
+HEADERS = {"User-Agent": "integration-hub", "Accept": "application/json", "Accept-Encoding": "gzip"}
 # 423: locked by a bulk call, 425: too early, 477: HubSpot moves the account; all pass.
 PASSING = frozenset({408, 423, 425, 429, 477})
 
@@ -51,9 +52,9 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON; None where it is empty. Raises Retry where it is not JSON: a gateway spoke instead."""
         try:
-            return orjson.loads(self.body) if self.body.strip() else None
-        except orjson.JSONDecodeError:
-            raise Retry(f"the answer ({self.status}) is not JSON") from None
+            return parsing.lenient(self.body) if self.body.strip() else None
+        except ValueError as error:
+            raise Retry(f"the answer ({self.status}) is not JSON: {str(error)[:100]}") from None
 
 
 class Refusal(Reject):
@@ -103,7 +104,7 @@ class Http:
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0), pool=None),
-            headers={"User-Agent": "integration-hub", "Accept": "application/json", **(self.vendor.headers or {})},
+            headers={**HEADERS, **(self.vendor.headers or {})},
         )
 
     async def aclose(self) -> None:
@@ -173,6 +174,8 @@ class Http:
                 return Answer(response.status_code, response.headers, await _bounded(response))
         except httpx.TimeoutException:
             raise Retry(f"{self.system} did not answer in time") from None
+        except ValueError as error:
+            raise Retry(f"{self.system} sent an answer that cannot be unpacked: {error}") from None
         except httpx.HTTPError as error:  # its text may hold the URL, which may hold a secret
             raise Retry(f"{self.system} cannot be reached: {type(error).__name__}") from None
 
@@ -231,12 +234,13 @@ def _until(http_date: str, now: datetime) -> float:
 
 
 async def _bounded(response: httpx.Response) -> bytes:
-    body = bytearray()
-    async for piece in response.aiter_bytes():
-        body += piece
+    """The body, unpacked. A small answer may unpack to a huge one, so no more is unpacked than is let in."""
+    inflate, body = parsing.inflater(response.headers.get("content-encoding", "")), bytearray()
+    async for piece in response.aiter_raw():
+        body += inflate(piece, MAX_ANSWER_BYTES - len(body) + 1)
         if len(body) > MAX_ANSWER_BYTES:
             raise Reject(f"the answer is longer than {MAX_ANSWER_BYTES} bytes", "too-long")
-    return bytes(body)
+    return bytes(body + inflate(b"", 1))
 
 
 def _wait(error: Exception) -> bool | float:

@@ -40,7 +40,11 @@ def flatten(member: Mapping[str, Any]) -> dict[str, Any]:
 
 def changed(system: str, member: Mapping[str, Any], channel: str) -> Change:
     """What a member reports. Its version is last_changed in microseconds, a clock that ticks in seconds."""
-    at = micros(member["last_changed"])
+    try:
+        at = micros(member["last_changed"])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        why = f"last_changed cannot be read: {type(error).__name__}: {error}"[:200]
+        return Change(system, "members", contact_id(member), {"member": member}, channel=channel, problem=why)
     op: Op = "delete" if member.get("status") == ARCHIVED else "upsert"
     return Change(system, "members", contact_id(member), flatten(member), op, version=at, at=at, channel=channel)
 

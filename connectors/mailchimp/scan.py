@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from connectors.kit.connector import Checkpoint, Page
 from connectors.mailchimp.audience import COUNT, Audience, Listing
 from connectors.mailchimp.members import ARCHIVED
 from hub.change import Change
+from hub.event import canonical
 
 SETTLE_SECONDS = 30
 MAX_SEEN = 5_000
@@ -96,7 +95,7 @@ async def scan(audience: Audience, cursor: Cursor, status: str | None = None) ->
                 yield changes, _settled(page, onward)
             cursor = onward
         page = await _page(audience, cursor.since, status)
-        last = second(page.changes[-1]) if page.changes else cursor.since
+        last = _last(page, cursor.since)
         if page.complete:
             settled = _step(page, cursor, max(last, page.now) - SETTLE_SECONDS)
             if settled[0] or (page.changes and settled[1] != cursor):
@@ -116,13 +115,20 @@ def second(change: Change) -> int:
 
 def _settled(page: Listing, cursor: Cursor) -> Cursor:
     """The cursor as far as what is before it can change no more."""
-    until = max(page.now, *map(second, page.changes), SETTLE_SECONDS) - SETTLE_SECONDS
+    until = max(page.now, _last(page, 0), SETTLE_SECONDS) - SETTLE_SECONDS
     return cursor if cursor.since <= until else Cursor(until, cursor.seen)
 
 
+def _last(page: Listing, default: int) -> int:
+    """The second of the last change of a page. One from the future, by the vendor's own clock, would skip all until then."""
+    last = max((second(change) for change in page.changes), default=default)
+    return min(last, max(page.now, default)) if page.now else last
+
+
 def _step(page: Listing, cursor: Cursor, since: int) -> Step:
-    # What a vendor that means "from" by "since" adds from the second before was read long ago.
-    current = [change for change in page.changes if second(change) >= cursor.since]
+    # What a vendor that means "from" by "since" adds from the second before was read long ago; a member without a time,
+    # or from before all time, was not.
+    current = [change for change in page.changes if second(change) >= cursor.since or second(change) <= 0]
     seen = cursor.seen.after(current, since - SETTLE_SECONDS)
     return cursor.seen.fresh(current), Cursor(max(since, 0), seen)
 
@@ -130,7 +136,7 @@ def _step(page: Listing, cursor: Cursor, since: int) -> Step:
 async def _page(audience: Audience, since: int, status: str | None) -> Listing:
     """The first page from second `since` on. The vendor says "after", so the second before is asked for."""
     page = await audience.listing(since_last_changed=_iso(since - 1), status=status)
-    if not page.complete and second(page.changes[-1]) < since:
+    if not page.complete and _last(page, 0) < since:
         page = await audience.listing(since_last_changed=_iso(since), status=status)
     return page
 
@@ -163,5 +169,5 @@ def _iso(seconds: int) -> str | None:
 
 
 def _stamp(change: Change) -> str:
-    said = orjson.dumps([change.op, change.fields], option=orjson.OPT_SORT_KEYS, default=str)
+    said = canonical([change.op, change.fields])
     return f"{second(change):010d}:{hashlib.blake2b(said, digest_size=8).hexdigest()}"

@@ -15,7 +15,7 @@ from connectors.postgresql.outbox import Outbox
 from connectors.postgresql.reading import read_records
 from connectors.postgresql.scan import Scan
 from connectors.postgresql.session import Session
-from connectors.postgresql.slot import Slot
+from connectors.postgresql.slot import Slot, SlotState
 from connectors.postgresql.target import Target
 from hub.change import Change, Notice
 from hub.errors import ConfigError, Problem, Reject, Retry
@@ -127,6 +127,10 @@ class PostgreSQL:
     async def lag_bytes(self) -> int:
         """Bytes of log (or of outbox) that the database keeps because the hub has not acknowledged them."""
         return await self._feed.lag_bytes() if self._feed else 0
+
+    async def slot_state(self) -> SlotState | None:
+        """How the replication slot fares; None without one."""
+        return await self._feed.slot_state() if self._feed else None
 
     @asynccontextmanager
     async def _reloading(self) -> AsyncIterator[None]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from connectors.kit.connector import Finding
+from connectors.postgresql.slot import SlotState
 from hub.change import Change
 
 Position = dict[str, Any]
@@ -61,6 +62,9 @@ class Feed(Protocol):
 
     async def lag_bytes(self) -> int:
         """Bytes of the log that the database keeps for us."""
+
+    async def slot_state(self) -> SlotState | None:
+        """How the replication slot fares; None where there is none."""
 
     async def findings(self, conn: asyncpg.Connection) -> list[Finding]:
         """The feed's lines of `hub check`."""

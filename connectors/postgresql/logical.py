@@ -20,7 +20,7 @@ from connectors.postgresql.pace import Pace
 from connectors.postgresql.pgoutput import Relation, decode
 from connectors.postgresql.position import WAL_CLOCK, format_lsn, parse_lsn
 from connectors.postgresql.session import Session
-from connectors.postgresql.slot import Slot
+from connectors.postgresql.slot import Slot, SlotState
 from connectors.postgresql.sqltypes import load_types
 from connectors.postgresql.transactions import PREFIX, Place, Step, Transactions
 from hub.change import Change
@@ -128,6 +128,11 @@ class Logical:
         """Bytes between what was acknowledged and the end of the log."""
         async with self._session.connection() as conn:
             return await self._slot.lag_bytes(conn)
+
+    async def slot_state(self) -> SlotState | None:
+        """How the slot fares."""
+        async with self._session.connection() as conn:
+            return await self._slot.fares(conn)
 
     async def findings(self, conn: asyncpg.Connection) -> list[Finding]:
         """Settings, rights, publication and slot."""

@@ -18,7 +18,7 @@ from connectors.postgresql.feed import Batch, Position
 from connectors.postgresql.mapped import Index
 from connectors.postgresql.outbox_sql import AHEAD, grants, install, mark
 from connectors.postgresql.session import Session
-from connectors.postgresql.slot import RESET
+from connectors.postgresql.slot import RESET, SlotState
 from hub.change import Change
 from hub.errors import Fatal
 
@@ -134,6 +134,10 @@ class Outbox:
         """The size of the outbox."""
         async with self._session.connection() as conn:
             return int(await conn.fetchval("SELECT pg_total_relation_size('hub_outbox.change')"))
+
+    async def slot_state(self) -> SlotState | None:
+        """Triggers need no slot."""
+        return None
 
     async def findings(self, conn: asyncpg.Connection) -> list[Finding]:
         """Whether the triggers are there."""

@@ -19,7 +19,7 @@ STATE = """
 SELECT plugin, database = current_database() AS here, wal_status, coalesce(confirmed_flush_lsn, '0/0')::text AS confirmed,
        (pg_current_wal_lsn() - coalesce(restart_lsn, pg_current_wal_lsn()))::bigint AS kept,
        (pg_current_wal_lsn() - coalesce(confirmed_flush_lsn, pg_current_wal_lsn()))::bigint AS behind,
-       to_regprocedure('pg_log_standby_snapshot()') IS NOT NULL
+       safe_wal_size, to_regprocedure('pg_log_standby_snapshot()') IS NOT NULL
            AND has_function_privilege(to_regprocedure('pg_log_standby_snapshot()'), 'EXECUTE') AS may_hint
 FROM pg_replication_slots WHERE slot_name = $1
 """
@@ -27,6 +27,20 @@ REREAD_BYTES = 4 << 20
 """Every look at the slot decodes from where the oldest transaction began that was running at the server's last note of
 running transactions, which it makes every 15 seconds: on a busy server the same log is read again and again. From
 PostgreSQL 16 on, a role that may do so (a superuser, or by GRANT EXECUTE) asks for such a note earlier."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """How a slot fares: bytes of log behind, why it is `lost` ("" while it is not), whether the server is about to give it
+    up, and how many more bytes it may keep (None: without end)."""
+
+    name: str
+    behind: int = 0
+    lost: str = ""
+    endangered: bool = False
+    room: int | None = None
+
+
 RESET = "reset this stream's checkpoint, and every table is read again; deletes made meanwhile are not found that way"
 
 
@@ -83,6 +97,16 @@ class Slot:
         """Bytes of log between what was released and the end; 0 without a slot."""
         state = await self.state(conn)
         return int(state["behind"]) if state is not None else 0
+
+    async def fares(self, conn: asyncpg.Connection) -> SlotState:
+        """How it fares."""
+        state = await self.state(conn)
+        if state is None:
+            return SlotState(self.name, lost="gone")
+        lost = "lost: it kept more log than max_slot_wal_keep_size allows" if state["wal_status"] == "lost" else ""
+        return SlotState(
+            self.name, int(state["behind"]), lost, state["wal_status"] == "unreserved", state["safe_wal_size"]
+        )
 
     async def findings(self, conn: asyncpg.Connection) -> list[Finding]:
         """What is to be said of the slot."""

@@ -20,7 +20,7 @@ import phonenumbers
 from hub.config.entities import build, canonical, merged
 from hub.config.manifest import Manifests
 from hub.config.mappings import Draft, check_distinct, complete, drafts
-from hub.config.models import Audit, Root
+from hub.config.models import Audit, Root, Watch
 from hub.config.rules import Known
 from hub.config.secrets import UnresolvedError, referenced, resolve
 from hub.config.settings import check_settings, resolved
@@ -68,6 +68,7 @@ class Config:
     token_key: tuple[str, ...] = ()
     phone_region: str = "US"
     patience: Patience = field(default_factory=Patience)
+    watch: Watch = field(default_factory=Watch)
     warnings: tuple[Problem, ...] = ()
     source: Source = field(default_factory=lambda: Source("hub.yaml"), repr=False)
 
@@ -151,6 +152,7 @@ def loads(
         token_key=tuple(root.token_key),
         phone_region=root.phone_region,
         patience=Patience(**root.patience.model_dump()),
+        watch=root.watch,
         warnings=tuple(source.warnings),
         source=source,
     )

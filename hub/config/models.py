@@ -163,6 +163,25 @@ class PatienceModel(Strict):
     )
 
 
+Above0 = Annotated[float, Field(gt=0)]
+
+
+class Watch(Strict):
+    """From when on something counts as trouble, although nothing failed."""
+
+    seconds: Above0 = Field(10.0, description="Seconds between two looks.")
+    period_seconds: Above0 = Field(3600.0, description="What a source yields is counted per so many seconds.")
+    cycle: int = Field(24, ge=1, description="Periods after which a source does again what it did: 24 hours a day.")
+    learn: int = Field(48, ge=1, description="Periods of history without which nothing is judged to be unusual.")
+    source_seconds: Above0 = Field(900.0, description="A source that was not read to its end for so long is stuck.")
+    stale_seconds: Above0 = Field(86_400.0, description="A source that yields, but nothing newer than this, is stale.")
+    silence: Above0 = Field(2.0, description="A silence of more than so many times the longest one is zero yield.")
+    volume: Above0 = Field(5.0, description="A count so many robust standard deviations off the usual is told.")
+    near_misses: int = Field(50, ge=0, description="More near misses within two periods are told.")
+    slot_bytes: int = Field(2**30, ge=0, description="Log that a database may keep for the hub, in bytes.")
+    disk_bytes: int = Field(2**30, ge=0, description="Less free disk than this is trouble, in bytes.")
+
+
 class Root(Strict):
     """hub.yaml."""
 
@@ -176,3 +195,4 @@ class Root(Strict):
     patience: PatienceModel = Field(PatienceModel(), description="When the hub gives up, waits or alerts.")
     systems: dict[Name, System] = Field(description="The systems; where no rule is given, the first is believed.")
     entities: dict[Name, Annotated[Entity, BeforeValidator(_entity)]] = Field({}, description="Rules and own entities.")
+    watch: Watch = Field(Watch(), description="From when on something counts as trouble.")

@@ -33,6 +33,8 @@ def status(config: ConfigPath = DEFAULT_CONFIG, data_dir: DataDir = DEFAULT_DATA
     if found["audits"]:
         audits = [tuple(a[n] for n in AUDITED) for a in found["audits"]]
         table("Last audits", AUDITED, audits)
+    for fault in found["trouble"]:
+        out.print(f"[red]{fault['fault']}[/] {fault['subject']}: {fault['what']}")
     for pause in found["paused"]:
         out.print(f"[red]paused[/] {pause['target']}: {pause['reason']}")
     for circuit in found["open"]:

@@ -142,7 +142,10 @@ def replay(
 
 def _told(found: Rebuilt) -> dict[str, Any]:
     differences = [{"golden_id": d.golden_id, "live": d.live, "rebuilt": d.rebuilt} for d in found.differences]
-    return {"events": found.events, "golden": found.golden, "differences": differences, "swapped": found.swapped}
+    return {
+        "events": found.events, "golden": found.golden, "differences": differences, "swapped": found.swapped,
+        "hashes": found.hashes, "live": found.live,
+    }  # fmt: skip
 
 
 def _names(live: dict[str, Any] | None, rebuilt: dict[str, Any] | None) -> str:

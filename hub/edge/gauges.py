@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from hub.errors import HubError
-from streams import budgets, metrics
+from streams import budgets, metrics, tally, watch
 from streams.audit_store import ENDS, latest
 from streams.context import Context
 from streams.faults import INFRASTRUCTURE
@@ -117,14 +117,19 @@ async def ledger(context: Context) -> list[Sample]:
 
 async def sources(context: Context) -> list[Sample]:
     """Since when each source was not read to its end (one that never was: since this process started; 0 while it is
-    halted), and whether it is halted. And what databases keep for the hub."""
+    halted), and whether it is halted. How old its newest clock is, what databases keep for the hub, and what disks have
+    left."""
     rows = await context.pool.fetch("select system, stream, polled_at from hub.checkpoint where polled_at is not null")
     read = {(r["system"], r["stream"]): r["polled_at"].timestamp() for r in rows}
-    streams = [(system, stream.name) for system, c in context.connectors.items() for stream in c.streams()]
+    streams = watch.streams(context)
     halted = {tuple(r) for r in await context.pool.fetch("select system, stream from hub.source")}
-    ages = {s: 0.0 if s in halted else max(0.0, time.time() - read.get(s, STARTED)) for s in streams}
-    samples: list[Sample] = [(metrics.SOURCE_AGE, s, age) for s, age in ages.items()]
+    since = {s: 0.0 if s in halted else max(0.0, time.time() - read.get(s, STARTED)) for s in streams}
+    samples: list[Sample] = [(metrics.SOURCE_AGE, s, age) for s, age in since.items()]
     samples += [(metrics.HALTED, s, s in halted) for s in streams]
+    samples += [(metrics.DISK_FREE, (where,), free) for where, free in (await watch.disks(context)).items()]
+    newest = {name: h.newest for name, h in (await tally.histories(context, tally.YIELD)).items() if h.newest}
+    ages = {name: time.time() - clock / 1_000_000 for name, clock in newest.items()}
+    samples += [(metrics.NEWEST_AGE, s, ages[name]) for s in streams if (name := "/".join(s)) in ages]
     return samples + await _slots(context)
 
 

@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Iterator
 from typing import Any
 
 from hub.edge.wiring import Hub, Worker
+from streams import metrics
 from streams.faults import INFRASTRUCTURE
+from streams.metrics import Metric
 from streams.stage import Stage
 from streams.topics import ALERTS
+from streams.watch import FAULTS, Fault
 
 STUCK_SECONDS = 300.0
 """Work in hand that has not moved for so long is stuck: longer than any call of a vendor or statement may take."""
@@ -56,7 +59,27 @@ async def trouble(hub: Hub, worker: Worker) -> dict[str, Any]:
     # Its clients wait for brokers that are away without a word, so they are asked.
     if not hub.context.atomic and (wrong := await _answers(hub.context.log.ends([ALERTS.name]))):
         found["log"] = wrong
-    return found
+    return found | {f"{f.kind.name} {f.subject}": str(f) for f in _found(worker) if f.kind.stuck}
+
+
+def warnings(worker: Worker) -> dict[str, str]:
+    """What is odd and yet no reason to take the worker out of service, by name."""
+    return {f"{f.kind.name} {f.subject}": str(f) for f in _found(worker) if not f.kind.stuck}
+
+
+def faults(worker: Worker) -> Iterator[tuple[Metric, tuple[str, str], float]]:
+    """What the worker's watch has found as samples; one says so of each kind of which there is nothing. None of a worker
+    that does not watch."""
+    found = _found(worker)
+    for fault in found:
+        yield metrics.FAULT, (fault.kind.name, fault.subject), 1.0
+    for kind in FAULTS if worker.watcher else ():
+        if kind not in {fault.kind for fault in found}:
+            yield metrics.FAULT, (kind.name, ""), 0.0
+
+
+def _found(worker: Worker) -> list[Fault]:
+    return worker.watcher.found if worker.watcher else []
 
 
 async def _answers(question: Awaitable[object]) -> str | None:

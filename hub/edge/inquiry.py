@@ -12,7 +12,7 @@ from hub.event import Event, from_avro
 from hub.projection import STEWARD, GoldenField, project
 from hub.rules import Choice
 from hub.values import moment
-from streams import quarantine
+from streams import quarantine, watch
 from streams.audit_store import latest
 from streams.context import Context
 from streams.ledger import balance, idle
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 async def find(context: Context, entity: str, name: str) -> str:
     """The golden id that `name` means: a golden id, `system:id`, `system/object/id`, or a match key such as an e-mail.
     Raises Reject when there is none, or more than one."""
-    rows = await context.pool.fetch(FIND, entity, name, *_record_name(name))
+    rows = await context.pool.fetch(FIND, entity, name, *_record_name(name)) if _may_exist(entity, name) else []
     found = sorted({row["golden_id"] for row in rows})
     if not found:
         raise Reject(f"no {entity} {name!r}: give a golden id, system:id, system/object/id or an e-mail", "unknown")
@@ -41,6 +41,11 @@ union select golden_id from hub.match_key where entity = $1 and kind <> 'record'
 union select golden_id from hub.record where entity = $1 and system = $3 and external_id = $5 and ($4 = '' or object = $4)
   and golden_id <> ''
 """
+
+
+def _may_exist(*names: str) -> bool:
+    """Whether the database can hold such texts at all."""
+    return not any("\x00" in name or any("\ud800" <= char <= "\udfff" for char in name) for name in names)
 
 
 def _record_name(name: str) -> tuple[str, str, str]:
@@ -270,6 +275,7 @@ async def status(context: Context) -> Json:
         ],
         "open": [_decoded(r, ()) for r in circuits],
         "unaccounted": ledger.unaccounted,
+        "trouble": [{"fault": f.kind.name, "subject": f.subject, "what": str(f)} for f in await watch.look(context)],
     }
 
 

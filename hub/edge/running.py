@@ -36,7 +36,9 @@ async def started(
                 yield Running(worker, "")
             else:
                 async with telemetry.measured(hub, worker) as registry:
-                    app = web.create_app(hub, lambda: health.trouble(hub, worker), public_url)
+                    app = web.create_app(
+                        hub, lambda: health.trouble(hub, worker), public_url, lambda: health.warnings(worker)
+                    )
                     telemetry.mount(app, registry)
                     async with serve(app, host, port) as serving:
                         yield Running(worker, serving.url)

@@ -72,6 +72,7 @@ class Gauges(Collector):
         for part, wrong in health.parts(self._worker).items():
             yield metrics.HEALTHY, part, wrong is None
         yield metrics.LOOP_LAG, (), heartbeat.worst()
+        yield from health.faults(self._worker)
         for name, (asked_at, samples) in list(self._known.items()):
             yield metrics.AGE, (name,), time.monotonic() - asked_at
             yield from samples

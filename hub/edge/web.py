@@ -7,10 +7,12 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from connectors.kit.connector import Connector
 from connectors.kit.connector import Request as Webhook
 from hub.edge import inquiry, source_status
 from hub.edge.wiring import Hub
 from hub.errors import HubError, Reject
+from schemas.wire import WireError
 from streams import metrics
 from streams.faults import INFRASTRUCTURE
 from streams.ledger import balance
@@ -18,21 +20,31 @@ from streams.refetch import take
 
 MAX_BODY = 2 * 1024 * 1024
 TROUBLE: tuple[type[BaseException], ...] = (HubError, *INFRASTRUCTURE)
-STATUS = {"signature": 401, "stale": 401, "unknown": 404, "too-large": 413, "unsupported": 415}
+STATUS = {"signature": 401, "stale": 401, "unknown": 404, "too-long": 413, "unsupported": 415}
 
 
-def create_app(hub: Hub, ready: Callable[[], Awaitable[dict[str, Any]]], public_url: str = "") -> FastAPI:
-    """The hub's web application. `ready` tells what is wrong, by name; `public_url` is what vendors call (scheme and
-    host), where a proxy hides it."""
+def create_app(
+    hub: Hub,
+    ready: Callable[[], Awaitable[dict[str, Any]]],
+    public_url: str = "",
+    warnings: Callable[[], dict[str, str]] = dict,
+) -> FastAPI:
+    """The hub's web application. `ready` tells what is wrong, by name, and `warnings` what is odd; `public_url` is what
+    vendors call (scheme and host), where a proxy hides it."""
     app = FastAPI(title="Integration hub", version="1")
 
-    @app.api_route("/webhooks/{system}", methods=["GET", "POST", "HEAD"])
+    @app.get("/webhooks/{system}", include_in_schema=False)
+    @app.head("/webhooks/{system}", include_in_schema=False)
+    @app.post("/webhooks/{system}")
     async def webhook(system: str, request: Request) -> Response:
         """A vendor's webhook. 200 only after its notices are durable; 503 asks the vendor to try again."""
         connector = hub.context.connectors.get(system)
         if connector is None:
             return _problem(404, f"no system {system!r} is configured here")
         metrics.count(metrics.ATTEMPTS, "webhook", system)
+        if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
+            metrics.count(metrics.WEBHOOKS, system, "refused")
+            return _problem(415, f"encoded as {encoding[:40]!r}: webhooks are read as they come")
         body = await _bounded(request)
         if body is None:
             metrics.count(metrics.WEBHOOKS, system, "refused")
@@ -40,18 +52,7 @@ def create_app(hub: Hub, ready: Callable[[], Awaitable[dict[str, Any]]], public_
         url = f"{public_url.rstrip('/')}{request.url.path}" if public_url else str(request.url).split("?")[0]
         url = f"{url}?{request.url.query}" if request.url.query else url
         headers = {name.lower(): value for name, value in request.headers.items()}
-        try:
-            notices = await connector.receive(Webhook(request.method, url, headers, body, time.time()))
-            await take(hub.context, notices, headers.get("traceparent"))
-        except Reject as error:
-            metrics.count(metrics.WEBHOOKS, system, "refused")
-            return _problem(STATUS.get(error.code, 400), error.reason)
-        except TROUBLE as error:
-            metrics.count(metrics.WEBHOOKS, system, "failed")
-            metrics.failed("webhook", system, error)
-            return _problem(503, f"{type(error).__name__}; try again")
-        metrics.count(metrics.WEBHOOKS, system, "accepted")
-        return Response(status_code=200)
+        return await _taken(hub, system, connector, Webhook(request.method, url, headers, body, time.time()))
 
     @app.get("/healthz")
     async def healthz() -> PlainTextResponse:
@@ -63,11 +64,30 @@ def create_app(hub: Hub, ready: Callable[[], Awaitable[dict[str, Any]]], public_
         """Ready: the database answers, and no stage, source or target is in trouble; else 503 and what is wrong. Sources
         that a person halted are no trouble, and named."""
         trouble = await ready()
-        said = {"ready": not trouble, "trouble": trouble, **await _halted(hub)}
+        odd = {"warnings": found} if (found := warnings()) else {}
+        said = {"ready": not trouble, "trouble": trouble, **odd, **await _halted(hub)}
         return JSONResponse(said, 503 if trouble else 200)
 
     _questions(app, hub)
     return app
+
+
+async def _taken(hub: Hub, system: str, connector: Connector, webhook: Webhook) -> Response:
+    try:
+        notices = await connector.receive(webhook)
+        await take(hub.context, notices, webhook.headers.get("traceparent"))
+    except Reject as error:
+        metrics.count(metrics.WEBHOOKS, system, "refused")
+        return _problem(STATUS.get(error.code, 400), error.reason)
+    except WireError:  # a number beyond 64 bits
+        metrics.count(metrics.WEBHOOKS, system, "refused")
+        return _problem(400, "a value of it is beyond what can be kept")
+    except TROUBLE as error:
+        metrics.count(metrics.WEBHOOKS, system, "failed")
+        metrics.failed("webhook", system, error)
+        return _problem(503, f"{type(error).__name__}; try again")
+    metrics.count(metrics.WEBHOOKS, system, "accepted")
+    return Response(status_code=200)
 
 
 def _questions(app: FastAPI, hub: Hub) -> None:

@@ -31,8 +31,10 @@ from streams.faults import INFRASTRUCTURE
 from streams.ledger import change_topics
 from streams.log import open_log
 from streams.registry import Codec, open_registry
+from streams.services import Loop
 from streams.steward import OBJECT, SYSTEM
 from streams.topics import STATIC, Topic, changes_topic, golden_topic, notices_topic
+from streams.watch import Watcher
 
 MANIFESTS = {name: manifest for name, (manifest, _) in CONNECTORS.items()}
 STAGES = ("capture", "refetch", "project", "plan", "deliver")
@@ -94,7 +96,9 @@ async def _open(config: Config, data_dir: Path, connect: bool, env: Mapping[str,
     stack.push_async_callback(registry.close)
     await events.ensure_topics(topics(config))
     codec = await Codec.prepare(registry)
-    context = Context(config.model, pool, events, codec, connectors, config.patience, credentials)
+    context = Context(
+        config.model, pool, events, codec, connectors, config.patience, credentials, config.watch, data_dir
+    )
     stack.push_async_callback(_close, context)
     if connect:
         credentials.give(connectors, tokens.store(config, pool, data_dir, env))
@@ -165,6 +169,7 @@ class Worker:
     workers: Workers
     captures: list[Capture]
     deliverers: list[Deliverer]
+    watcher: Watcher | None = None
 
 
 def assemble(hub: Hub, stages: Sequence[str] = STAGES) -> Worker:
@@ -176,9 +181,10 @@ def assemble(hub: Hub, stages: Sequence[str] = STAGES) -> Worker:
     deliverers = [Deliverer(context, t) for t in sorted(targets)] if "deliver" in stages else []
     loops = services.capturing(captures) + (services.delivering(context, deliverers) if deliverers else [])
     loops += services.auditing(context, audit_plans(hub.config)) if captures else []
-    loops += [services.gate(context)] if captures else []
+    watcher = Watcher(context) if captures else None
+    loops += [services.gate(context), Loop("watch", watcher.forever)] if watcher else []
     loops += [services.upkeep(context), services.beating()]
-    return Worker(hub, Workers(_apps(hub, stages), loops), captures, deliverers)
+    return Worker(hub, Workers(_apps(hub, stages), loops), captures, deliverers, watcher)
 
 
 def audit_plans(config: Config) -> list[Plan]:
