@@ -108,6 +108,8 @@ class HubSpot:
         self._mappings = mappings
         self._layouts = {object_: layout(mapping) for object_, mapping in mappings.items()}
         self._webhooks = Webhooks(system, self._secret, self._portal, self._layouts)
+        self.ignored: Mapping[str, int] = self._webhooks.ignored
+        """How many webhook events of each type concerned nothing that is mapped."""
         self.tokens: TokenStore = MemoryTokens()
         _known_zone(system, str(self._settings["time_zone"]))
         self._budgets = inherited()
@@ -158,11 +160,6 @@ class HubSpot:
     async def receive(self, request: Request) -> list[Notice]:
         """See connectors.hubspot.webhooks."""
         return self._webhooks.receive(request)
-
-    @property
-    def ignored(self) -> Mapping[str, int]:
-        """How many webhook events of each type concerned nothing that is mapped."""
-        return self._webhooks.ignored
 
     async def fetch(self, notices: Sequence[Notice]) -> list[Change]:
         """See connectors.hubspot.fetch."""

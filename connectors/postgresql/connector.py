@@ -91,7 +91,7 @@ class PostgreSQL:
         if not self._feed or stream != self._feed.stream:
             raise ConfigError([Problem(self.system, f"there is no stream {stream}")])
         pages = capture.poll(self._session, self._index, self._feed, checkpoint, self._page)
-        async with aclosing(pages), self._reloading():
+        async with aclosing(pages), _reloading(self._session, self._index):
             async for page in pages:
                 yield page
 
@@ -104,7 +104,7 @@ class PostgreSQL:
         if not self._feed or stream != self._feed.stream:
             raise ConfigError([Problem(self.system, f"there is no stream {stream}")])
         chunks = capture.snapshot(self._session, self._index, self._feed, object_, checkpoint, self._page)
-        async with aclosing(chunks), self._reloading():
+        async with aclosing(chunks), _reloading(self._session, self._index):
             async for chunk in chunks:
                 yield chunk
 
@@ -121,7 +121,7 @@ class PostgreSQL:
         """See `Connector.deliver`. Where the schema was changed it is read again, and the writes are to be retried."""
         if not writes:
             return []
-        async with self._reloading():
+        async with _reloading(self._session, self._index):
             return await self._target.deliver(writes)
 
     async def lag_bytes(self) -> int:
@@ -132,14 +132,15 @@ class PostgreSQL:
         """How the replication slot fares; None without one."""
         return await self._feed.slot_state() if self._feed else None
 
-    @asynccontextmanager
-    async def _reloading(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except faults.SchemaChanged as error:
-            async with self._session.connection() as conn:
-                await _load(self._index, conn)
-            raise Retry(str(error), after=0.1) from None
+
+@asynccontextmanager
+async def _reloading(session: Session, index: Index) -> AsyncIterator[None]:
+    try:
+        yield
+    except faults.SchemaChanged as error:
+        async with session.connection() as conn:
+            await _load(index, conn)
+        raise Retry(str(error), after=0.1) from None
 
 
 async def _load(index: Index, conn: asyncpg.Connection) -> None:
