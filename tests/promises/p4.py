@@ -243,7 +243,7 @@ class CampaignActivity:
 
 
 @asynccontextmanager
-async def campaigns(count: int = 14) -> AsyncIterator[Source]:
+async def campaigns(count: int = 20) -> AsyncIterator[Source]:
     """Two campaigns to as many members."""
     first = {"email": "p0@example.com", "action": "open", "at": later(1)}
     async with mailchimp_support.rigged(judged=False) as rig:
