@@ -13,11 +13,9 @@ from itertools import count
 from pathlib import Path
 
 from connectors.hubspot.find import Finder
-from connectors.mailchimp.target import Target as Mailchimp
-from hub.change import Change
 from hub.edge.embedded import Embedded
 from hub.event import Event, from_avro
-from hub.receipt import Receipt, Refused
+from hub.receipt import Receipt
 from hub.write import Write
 from streams.ledger import balance
 from streams.log_postgres import Connection
@@ -122,16 +120,11 @@ async def everything_is_new(self: Project, conn: Connection, records: Sequence[R
     return [(r, from_avro(self.context.codec.decode(r.value or b"")[1])) for r in records]
 
 
-async def refuse(self: Mailchimp, there: Change, write: Write) -> Receipt:
-    return Refused("the address is in the audience already", "exists")
-
-
 async def find_nothing(self: Finder, object_: str, writes: Sequence[Write]) -> dict[str, Receipt]:
     return {}
 
 
 UPSERT = "POST hubspot.test/crm/v3/objects/contacts/batch/upsert"
-MEMBER = "POST mailchimp.test/3.0/lists/a1/members"
 
 
 async def test_fails_without_knowing_events_again(postgres: Embedded, tmp_path: Path) -> None:
@@ -140,13 +133,7 @@ async def test_fails_without_knowing_events_again(postgres: Embedded, tmp_path: 
             await check_delivered(hub, 2)
 
 
-async def test_fails_without_find_before_create_in_mailchimp(postgres: Embedded, tmp_path: Path) -> None:
-    async with opened(postgres, tmp_path) as hub:
-        with mutation(Mailchimp, "_found", refuse), broken("no find before create"):
-            await check_answer_lost(hub, MEMBER)
-
-
-async def test_fails_without_find_before_create_in_hubspot(postgres: Embedded, tmp_path: Path) -> None:
+async def test_fails_without_find_before_create(postgres: Embedded, tmp_path: Path) -> None:
     async with opened(postgres, tmp_path) as hub:
         with mutation(Finder, "find", find_nothing), broken("no find before create"):
             await check_answer_lost(hub, UPSERT)

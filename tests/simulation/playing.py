@@ -1,5 +1,6 @@
 """Playing a schedule to its end, judging what came of it, and showing the shortest schedule that fails."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,10 +15,10 @@ FIELDS = ("name", "phone")
 
 @dataclass
 class Played:
-    """A world that has come to rest; `last` are the writes of each system after the last step."""
+    """A world that has come to rest; `last` are the writes of each record after the last step, that changed it."""
 
     world: World
-    last: dict[str, int] = field(default_factory=dict)
+    last: Counter[str] = field(default_factory=Counter)
     rounds: int = 0
 
     @property
@@ -45,9 +46,13 @@ def played(world: World, steps: Sequence[Step]) -> Played:
     """Begin, run the schedule, come to rest. AssertionError where it never does."""
     at_once(world.begin())
     at_once(world.run(steps))
-    before = {system: vendor.writes for system, vendor in world.vendors.items()}
+    before = _writes(world)
     rounds = at_once(world.rest())
-    return Played(world, {s: v.writes - before[s] for s, v in world.vendors.items()}, rounds)
+    return Played(world, _writes(world) - before, rounds)
+
+
+def _writes(world: World) -> Counter[str]:
+    return Counter({f"{s}/{id_}": n for s, v in world.vendors.items() for id_, n in v.changed.items()})
 
 
 def play(seed: int, make: Callable[[], World], judge: Judge, length: int = 40) -> Played:

@@ -132,6 +132,7 @@ class Vendor:
     owns: list[Own] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     stored: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
     calls: int = 0
     between: Callable[[], Awaitable[None]] | None = None
     watch: Callable[[Write], None] | None = None
@@ -243,6 +244,7 @@ class Vendor:
         row.written |= write.values
         if write.op != "update" or any(row.fields.get(name) != value for name, value in made.items()):
             self.stored[write.op + "s"] += write.op != "create"
+            self.changed[row.id] += 1
             row.fields |= made
             self._stamp(row, write.key if self.traits.marks else None)
             self.automations += [(row.id, name) for name in natives if self.traits.later]

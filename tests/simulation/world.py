@@ -127,6 +127,12 @@ class World:
         if rows:
             self._edit(random, vendor, random.choice(rows).id)
 
+    async def arrive(self, random: Random) -> None:
+        """Somebody new is entered in a system."""
+        self.number += 1
+        mail = f"n{self.number}@example.com"
+        self._vendor(random).edit(f"n{self.number}", email=mail, name=f"New {self.number}")
+
     def _edit(self, random: Random, vendor: Vendor, id_: str) -> None:
         number = random.randrange(10**6) * 1000 + self.number
         self.number += 1
@@ -209,10 +215,10 @@ class World:
 
 ACTIONS: dict[str, Callable[[World, Random], Coroutine[Any, Any, None]]] = {
     name: getattr(World, name)
-    for name in ("edit", "poll", "hooks", "automations", "project", "plan", "redeliver", "deliver", "quick")
+    for name in ("edit", "arrive", "poll", "hooks", "automations", "project", "plan", "redeliver", "deliver", "quick")
 }
-WEIGHTS = {"edit": 5, "poll": 5, "hooks": 4, "automations": 2, "project": 5, "plan": 4, "redeliver": 1, "deliver": 6,
-           "quick": 2}  # fmt: skip
+WEIGHTS = {"edit": 5, "arrive": 1, "poll": 5, "hooks": 4, "automations": 2, "project": 5, "plan": 4, "redeliver": 1,
+           "deliver": 6, "quick": 2}  # fmt: skip
 MEANWHILE = ("edit", "poll", "hooks", "project", "plan")
 
 
