@@ -92,7 +92,7 @@ class Attempt:
         async with self.share.connection() as conn:
             await receipts.pause(self.context, conn, self.target, str(error), error.generation)
         self.stop = True
-        return [Deferred(f"paused: {error}", failure=Failure.auth) for _ in writes]
+        return [Deferred(f"paused: {error}", 0.0, failure=Failure.auth) for _ in writes]
 
     async def _refused(self, writes: Sequence[Write], error: Reject) -> list[Receipt]:
         return [Refused(error.reason, error.code) for _ in writes]
