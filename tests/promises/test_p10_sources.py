@@ -144,5 +144,10 @@ async def test_a_new_token_in_its_file_resumes_a_real_target(
             await settled(hub, systems)
             assert (problems := await systems.problems()) == [], show(problems)
             assert await alerts(hub, "target_paused") == ["raised", "cleared"]
-            assert await hub.context.pool.fetchval("select count(*) from hub.write where code in ('attempts', 'connector')") == 0
+            assert (
+                await hub.context.pool.fetchval(
+                    "select count(*) from hub.write where code in ('attempts', 'connector')"
+                )
+                == 0
+            )
     figures("P10", token_renewed_in_its_file=1, alerts=1, parked=0)
