@@ -124,12 +124,8 @@ class PostgreSQL:
         async with _reloading(self._session, self._index):
             return await self._target.deliver(writes)
 
-    async def lag_bytes(self) -> int:
-        """Bytes of log (or of outbox) that the database keeps because the hub has not acknowledged them."""
-        return await self._feed.lag_bytes() if self._feed else 0
-
     async def slot_state(self) -> SlotState | None:
-        """How the replication slot fares; None without one."""
+        """How the replication slot, or the outbox, fares; None where nothing is captured."""
         return await self._feed.slot_state() if self._feed else None
 
 

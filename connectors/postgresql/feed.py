@@ -60,11 +60,8 @@ class Feed(Protocol):
     async def mark(self, conn: asyncpg.Connection, intents: Mapping[str, str]) -> None:
         """Mark changes of the transaction at hand as the hub's own: "object/external id" -> key."""
 
-    async def lag_bytes(self) -> int:
-        """Bytes of the log that the database keeps for us."""
-
-    async def slot_state(self) -> SlotState | None:
-        """How the replication slot fares; None where there is none."""
+    async def slot_state(self) -> SlotState:
+        """How that fares which the database keeps for us."""
 
     async def findings(self, conn: asyncpg.Connection) -> list[Finding]:
         """The feed's lines of `hub check`."""

@@ -124,12 +124,7 @@ class Logical:
         """Put a note into the transaction's log."""
         await publication.note(conn, PREFIX, intents)
 
-    async def lag_bytes(self) -> int:
-        """Bytes between what was acknowledged and the end of the log."""
-        async with self._session.connection() as conn:
-            return await self._slot.lag_bytes(conn)
-
-    async def slot_state(self) -> SlotState | None:
+    async def slot_state(self) -> SlotState:
         """How the slot fares."""
         async with self._session.connection() as conn:
             return await self._slot.fares(conn)

@@ -130,14 +130,11 @@ class Outbox:
                 "UPDATE hub_outbox.change SET intents = $1 WHERE txid = pg_current_xact_id_if_assigned()", said
             )
 
-    async def lag_bytes(self) -> int:
-        """The size of the outbox."""
+    async def slot_state(self) -> SlotState:
+        """Triggers need no slot; the outbox stands in for it."""
         async with self._session.connection() as conn:
-            return int(await conn.fetchval("SELECT pg_total_relation_size('hub_outbox.change')"))
-
-    async def slot_state(self) -> SlotState | None:
-        """Triggers need no slot."""
-        return None
+            size = await conn.fetchval("SELECT pg_total_relation_size('hub_outbox.change')")
+        return SlotState("hub_outbox", int(size))
 
     async def findings(self, conn: asyncpg.Connection) -> list[Finding]:
         """Whether the triggers are there."""

@@ -31,8 +31,8 @@ PostgreSQL 16 on, a role that may do so (a superuser, or by GRANT EXECUTE) asks 
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """How a slot fares: bytes of log behind, why it is `lost` ("" while it is not), whether the server is about to give it
-    up, and how many more bytes it may keep (None: without end)."""
+    """How a slot (or an outbox) fares: bytes that are kept, why it is `lost` ("" while it is not), whether the server is
+    about to give it up, and how many more bytes it may keep (None: without end)."""
 
     name: str
     behind: int = 0
@@ -92,11 +92,6 @@ class Slot:
         """Everything before `lsn` is durable in the hub: the database need not keep it."""
         async with session.connection() as conn:
             await self._advance(conn, lsn)
-
-    async def lag_bytes(self, conn: asyncpg.Connection) -> int:
-        """Bytes of log between what was released and the end; 0 without a slot."""
-        state = await self.state(conn)
-        return int(state["behind"]) if state is not None else 0
 
     async def fares(self, conn: asyncpg.Connection) -> SlotState:
         """How it fares."""

@@ -145,11 +145,12 @@ async def accounts(context: Context) -> list[Sample]:
 async def _slots(context: Context) -> list[Sample]:
     """A system that does not answer has no sample; that it does not answer is told elsewhere."""
     samples: list[Sample] = []
-    for system in (name for name, connector in context.connectors.items() if hasattr(connector, "lag_bytes")):
+    for system in (name for name, connector in context.connectors.items() if hasattr(connector, "slot_state")):
         try:
             async with asyncio.timeout(SLOT_SECONDS):
                 connector: Any = await context.connector(system)
-                samples.append((metrics.SLOT_LAG, (system,), await connector.lag_bytes()))
+                if state := await connector.slot_state():
+                    samples.append((metrics.SLOT_LAG, (system,), state.behind))
         except TROUBLE as error:
             log.info("no answer about the slot", system=system, error=type(error).__name__)
     return samples

@@ -64,12 +64,13 @@ async def _rows(context: Context, system: str) -> dict[str, Json]:
 
 
 async def _lag_bytes(context: Context, system: str) -> int | None:
-    if not hasattr(context.connectors[system], "lag_bytes"):
+    if not hasattr(context.connectors[system], "slot_state"):
         return None
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             connector: Any = await context.connector(system)
-            return int(await connector.lag_bytes())
+            state = await connector.slot_state()
+            return int(state.behind) if state else None
     except TROUBLE:
         return None
 

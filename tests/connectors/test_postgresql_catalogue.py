@@ -13,6 +13,7 @@ from connectors.postgresql.connector import MANIFEST, PostgreSQL
 from connectors.postgresql.outbox_sql import uninstall
 from connectors.postgresql.pgoutput import Other, decode
 from connectors.postgresql.position import STEPS, exact, format_lsn, parse_lsn, version
+from hub.change import Notice
 from hub.edge.embedded import Embedded
 from hub.errors import AuthError, ConfigError, Fatal, Retry
 from tests.connectors.pg_fixtures import CONTACTS, Crm, contacts, crm, object_map, poll
@@ -129,7 +130,7 @@ async def test_not_open_is_said() -> None:
     """Before `open` nothing works, and it is no mystery."""
     connector = PostgreSQL("crm", {"url": "postgresql://x"}, {})
     with pytest.raises(Fatal, match="not open"):
-        await connector.lag_bytes()
+        await connector.fetch([Notice("crm", "contacts", "1", "updated")])
 
 
 def test_versions_grow_and_fit() -> None:
