@@ -66,6 +66,6 @@ def only_consent(changed: Mapping[str, Value]) -> dict[str, Value]:
 
 def _holds(condition: str, values: Mapping[str, Value]) -> bool:
     try:
-        return bool(EvalWithCompoundTypes(names=Known(values), functions=FUNCTIONS).eval(condition))
+        return bool(EvalWithCompoundTypes(names=Known(values), functions={**FUNCTIONS}).eval(condition))
     except EXPRESSION_ERRORS:
         return False

@@ -82,7 +82,7 @@ def evaluate(rule: Rule, candidates: Sequence[Candidate], values: Mapping[str, V
     """The value of an expression over the record's other values and `claims` (system -> its newest claim)."""
     oldest_first = sorted(candidates, key=lambda c: c.recency)
     names = Known({**values, "claims": {c.system: c.claim.value for c in oldest_first}})
-    evaluator = EvalWithCompoundTypes(names=names, functions=FUNCTIONS)
+    evaluator = EvalWithCompoundTypes(names=names, functions={**FUNCTIONS})
     try:
         return Choice(evaluator.eval(rule.expression), None, (), str(rule))
     except EXPRESSION_ERRORS as error:

@@ -7,14 +7,16 @@ report, read again, is the same row.
 import hashlib
 from dataclasses import replace
 
+import orjson
+
 from hub.change import Change
 from hub.event import canonical, plain
 from hub.model import Model
 from streams import metrics
 from streams.batches import dead_letter, fingerprint
-from streams.context import MAX_RECORD_BYTES, Context, emit
-from streams.records import Record
-from streams.topics import changes_topic
+from streams.context import MAX_RECORD_BYTES, Context, emit, now
+from streams.records import NewRecord, Record
+from streams.topics import changes_topic, notices_topic
 
 STAGE = "capture"
 MAX_ID = 1_000
@@ -78,3 +80,14 @@ def _row(change: Change, reason: str) -> tuple[Record, str]:
     reason = f"{plain(change.external_id)[:100]}: {reason}".replace("\x00", "\\0")[:2_000]
     topic = changes_topic(change.system, change.object).name
     return Record(topic, -1, place, plain(change.external_id).encode()[:MAX_ID], payload, (), 0), reason
+
+
+def asked_again(context: Context, topic: str, payload: bytes) -> NewRecord:
+    """A notice by which the record of a parked report is fetched anew, and captured where it is fit now."""
+    system, object_ = topic.removeprefix("hub.changes.").split(".", 1)
+    external_id = str(orjson.loads(payload)[0])
+    datum = {
+        "system": system, "object": object_, "external_id": external_id, "kind": "retry", "at": None,
+        "observed_at": now(), "data": b"{}", "trace": None,
+    }  # fmt: skip
+    return NewRecord(notices_topic(system).name, external_id.encode(), context.codec.encode("notice", datum))

@@ -15,7 +15,7 @@ from hub.change import Change
 from hub.errors import Reject
 from hub.event import Event, from_avro
 from hub.projection import STEWARD
-from streams import metrics, outcomes, plan, project, steward
+from streams import aside, metrics, outcomes, plan, project, steward
 from streams.capture import to_records
 from streams.context import Context, emit, now, publish
 from streams.log_postgres import Connection
@@ -148,10 +148,13 @@ async def _each(context: Context, chosen: Chosen, said: Said, action: str, event
 
 
 async def _again(context: Context, conn: Connection, row: asyncpg.Record, said: Said) -> list[NewRecord]:
-    """The same record once more, behind all others. A golden record is planned as it is now."""
+    """The same record once more, behind all others. A golden record is planned as it is now; what never was on the log is
+    fetched anew from its system."""
     if row["stage"] == plan.STAGE:
         await plan.queue_again(context.model, conn, row["key"].decode(errors="replace"))
         return []
+    if row["stage"] == aside.STAGE:
+        return [aside.asked_again(context, row["topic"], row["payload"])]
     return [NewRecord(row["topic"], row["key"], row["payload"])]
 
 

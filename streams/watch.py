@@ -84,14 +84,16 @@ def streams(context: Context) -> list[tuple[str, str]]:
 
 
 async def _sources(context: Context) -> AsyncIterator[Fault]:
-    """Not read to its end for long. Of a first read only that it fails, for it may take its time."""
+    """Not read to its end for long, though nobody has halted it. Of a first read only that it fails, for it may take its
+    time."""
+    halted = {tuple(row) for row in await context.pool.fetch("select system, stream from hub.source")}
     rows = await context.pool.fetch(
         "select system, stream, complete, polled_at, error, error_since from hub.checkpoint"
     )
     known = {(r["system"], r["stream"]): r for r in rows}
     for place in streams(context):
         since, error = _still_since(known.get(place))
-        if since and (age := time.time() - since) > context.watch.source_seconds:
+        if since and place not in halted and (age := time.time() - since) > context.watch.source_seconds:
             yield Fault(SOURCE_STUCK, "/".join(place), f"not read to its end for {age:.0f} s{error}")
 
 

@@ -14,8 +14,12 @@ from connectors.kit import parsing
 from connectors.mailchimp import scan
 from hub import event
 from hub.errors import Reject, Retry
-from streams import aside
+from streams import aside, quarantine
 from streams.capture import Capture
+from streams.quarantine import Chosen, Said
+from streams.records import Batch
+from streams.refetch import Refetch
+from streams.topics import notices_topic
 from tests.connectors.hubspot_support import contact
 from tests.promises import bad_input
 from tests.promises.mutations import broken, mutation
@@ -222,3 +226,22 @@ async def test_a_page_that_cannot_be_read_is_a_clear_error_and_passes(
         await bad_input.read(hub, "contacts")
         await bad_input.assert_arrived(hub, "hubspot", "contacts", ["1"])
         assert not await hub.parked()
+
+
+async def test_a_report_that_was_parked_is_fetched_anew(pool: asyncpg.Pool) -> None:
+    """Retry asks the vendor for the record once more; what is fit now is captured like any other."""
+    async with bad_input.tampered_hubspot(pool) as (hub, vendor, rig):
+        await rig.seed(contacts=[contact("1", at=seconds(1)), contact("2", at=seconds(2))])
+        vendor.replace = {f'"updatedAt":"{seconds(1)}"'.encode(): b'"updatedAt":"yesterday"'}
+        await bad_input.read(hub, "contacts")
+        await bad_input.assert_parked(hub, {"1": "cannot be read"})
+        vendor.replace = {}
+        (row,) = await hub.parked()
+        assert await quarantine.retry(hub.context, Chosen([str(row["id"])]), Said("ann", "mended there")) == 1
+        topic = notices_topic("hubspot").name
+        for (name, partition), end in (await hub.context.log.ends([topic])).items():
+            if records := await hub.context.log.read(name, partition, 0, end):
+                await Refetch(hub.context, "hubspot")([Batch(name, partition, tuple(records))])
+        await hub.run()
+        await bad_input.assert_arrived(hub, "hubspot", "contacts", ["1", "2"])
+        await bad_input.assert_parked(hub, {})
