@@ -231,7 +231,7 @@ async def behind(context: Context, stage: str, topics: Sequence[str]) -> int:
     return sum(max(0, end - max(done.get(key, 0), starts.get(key, 0))) for key, end in ends.items())
 
 
-class Aside(Protocol):
+class Interlude(Protocol):
     """What else is done with a stream by whoever polls it: `turn` after each poll, and at least every second.
 
     waiting   whether the next turn waits for a poll
@@ -247,19 +247,19 @@ class Aside(Protocol):
         """Let go: another worker may go on."""
 
 
-async def forever(capture: Capture, aside: Aside) -> None:
+async def forever(capture: Capture, between: Interlude) -> None:
     """Poll until cancelled, while holding the stream's lock. Trouble is noted, waited out, and never ends the loop."""
     while True:
         try:
             async with capture.context.pool.acquire() as conn:
-                await _poll_under_lock(capture, aside, conn)
+                await _poll_under_lock(capture, between, conn)
         except INFRASTRUCTURE as error:
             metrics.failed("capture", capture.system, error)
             capture.healthy, capture.last_error = False, f"{type(error).__name__}: {error}"
             await asyncio.sleep(1.0)
 
 
-async def _poll_under_lock(capture: Capture, aside: Aside, conn: Connection) -> None:
+async def _poll_under_lock(capture: Capture, between: Interlude, conn: Connection) -> None:
     name = f"{capture.system}/{capture.stream.name}"
     if not await conn.fetchval("select pg_try_advisory_lock(hashtextextended($1, 7))", name):
         capture.healthy, capture.last_error = True, None  # another worker polls this stream
@@ -267,28 +267,28 @@ async def _poll_under_lock(capture: Capture, aside: Aside, conn: Connection) -> 
         return
     try:
         while True:
-            await _poll_until_halted(capture, aside, conn)
-            await aside.close()
+            await _poll_until_halted(capture, between, conn)
+            await between.close()
             capture.healthy, capture.last_error = True, None
             await capture.orders.overdue(conn)
             await asyncio.sleep(LOOK_SECONDS)
     finally:
-        await aside.close()
+        await between.close()
         await conn.execute("select pg_advisory_unlock(hashtextextended($1, 7))", name)
 
 
-async def _poll_until_halted(capture: Capture, aside: Aside, conn: Connection) -> None:
-    """Poll when it is time, or when the aside waits for it. The lock lives with the connection that is asked whether to
+async def _poll_until_halted(capture: Capture, between: Interlude, conn: Connection) -> None:
+    """Poll when it is time, or when the interlude waits for it. The lock lives with the connection that is asked whether to
     go on: no connection, no polling."""
     due, wake = 0.0, capture.context.poll_now
     while not await capture.orders.halted(conn):
-        if aside.waiting or wake.is_set() or time.monotonic() >= due:
+        if between.waiting or wake.is_set() or time.monotonic() >= due:
             await _step(capture)
             due = time.monotonic() + capture.stream.seconds
         wait = LOOK_SECONDS
         if capture.healthy and not await capture.orders.halted():
             capture.busy_since = time.monotonic()
-            wait = await aside.turn()
+            wait = await between.turn()
             capture.busy_since = None
         await _pause(max(0.0, min(wait, due - time.monotonic())), wake)
 

@@ -15,6 +15,7 @@ from hub.change import Change
 from hub.edge import sandboxes
 from hub.edge.embedded import Embedded
 from streams import calling, capture, heartbeat
+from streams.backfill import Backfill
 from streams.capture import Capture
 from tests.e2e.systems import eventually, hub_on, settled, show, systems_on
 from tests.e2e.test_faults import alerts
@@ -58,7 +59,7 @@ BAD = (hanging_pages, breaking_pages, garbage_pages, hanging_acknowledgement)
 async def capturing(context: Any, *systems: str) -> Any:
     """Read these systems meanwhile; gives their captures."""
     captures = [Capture(context, system, Stream("all", ("any",), 0.05)) for system in systems]
-    running = [asyncio.create_task(capture.forever(one)) for one in captures]
+    running = [asyncio.create_task(capture.forever(one, Backfill(context, one.system, one.stream))) for one in captures]
     try:
         yield captures
     finally:

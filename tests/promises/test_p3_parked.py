@@ -162,12 +162,12 @@ async def test_an_edit_is_an_event_with_its_author(hub: Stages) -> None:
 
 async def test_the_edit_fails_where_replay_takes_the_parked_one_too(hub: Stages) -> None:
     """A dead letter that names no place lets the replay fold what was parked as well."""
-    real = batches._dead_letter
+    real = batches.dead_letter
 
     def nowhere(context: Any, stage: str, one: Any, reason: str) -> Any:
         return real(context, "another stage", one, reason)
 
-    with mutation(batches, "_dead_letter", nowhere), broken("the parked one is folded by replay"):
+    with mutation(batches, "dead_letter", nowhere), broken("the parked one is folded by replay"):
         await check_an_edit_is_an_event(hub)
 
 
