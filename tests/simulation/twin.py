@@ -15,10 +15,9 @@ from typing import Any
 from hub.change import Change
 from hub.errors import Retry
 from hub.event import Event, record
-from hub.fold import DELETED
 from hub.identity import Key, RecordId, golden_id
 from hub.model import Model
-from hub.projection import dump, load
+from hub.projection import load
 from hub.receipt import Applied, Deferred, Held, Receipt, Refused, Unchanged
 from hub.values import Value
 from hub.write import Intent, Write
@@ -279,16 +278,19 @@ class Twin:
         try:
             writes = [w for p in prepared for w in p.writes]
             self._leave(writes)
-            answers = self._call(vendor, writes)
-            vendor.between = between
-            if writes:
-                await vendor.meanwhile()
-            vendor.between = None
+            answers, failed, crash = self._call(vendor, writes)
+            vendor.between = between if writes and not crash else None
+            await vendor.meanwhile()
+            for some, error in failed:
+                answers |= self._again(vendor, some, error)
             for one in prepared:
-                self._record(one, [(w, answers[w.key]) for w in one.writes], leased)
+                if all(w.key in answers for w in one.writes):
+                    self._record(one, [(w, answers[w.key]) for w in one.writes], leased)
         finally:
             for row in leased.values():
                 row.leased = False
+        if crash:
+            raise crash
 
     def prepare(self, target: str, leased: dict[str, Queued]) -> list[Prepared]:
         """What is to be written for these rows of the queue."""
@@ -311,21 +313,29 @@ class Twin:
     def _tries(self, key: str) -> int:
         return sum(self.tries[place] for place in self.intents if place[0] == key)
 
-    def _call(self, vendor: Vendor, writes: Sequence[Write]) -> dict[str, Receipt]:
-        """A call for each operation, all made at the same time."""
+    def _call(
+        self, vendor: Vendor, writes: Sequence[Write]
+    ) -> tuple[dict[str, Receipt], list[tuple[list[Write], Retry]], Crash | None]:
+        """A call for each operation, all made at the same time: the answers, what failed as a whole, and a crash."""
         answers: dict[str, Receipt] = {}
-        crash = None
+        failed, crash = [], None
         for _, group in groupby(sorted(writes, key=lambda w: w.op), key=lambda w: w.op):
             some = list(group)
             try:
-                answers |= dict(zip((w.key for w in some), vendor.put(some), strict=True))
+                answers |= _by_key(some, vendor.put(some))
             except Retry as error:
-                answers |= {w.key: Deferred(str(error), error.after) for w in some}
+                failed.append((some, error))
             except Crash as error:
                 crash = error
-        if crash:
-            raise crash
-        return answers
+        return answers, failed, crash
+
+    def _again(self, vendor: Vendor, some: Sequence[Write], error: Retry) -> dict[str, Receipt]:
+        """A call of several writes that failed as a whole: one of them alone, then the others by halves."""
+        if len(some) == 1:
+            return {some[0].key: Deferred(str(error), error.after)}
+        middle = 1 + len(some) // 2
+        parts = [part for part in (some[:1], some[1:middle], some[middle:]) if part]
+        return {key: answer for part in parts for key, answer in _by_key(part, vendor.put(part)).items()}
 
     def _record(self, one: Prepared, pairs: Sequence[tuple[Write, Receipt]], leased: dict[str, Queued]) -> None:
         for write, receipt in pairs:
@@ -384,10 +394,11 @@ class Twin:
         }
 
 
+def _by_key(writes: Sequence[Write], answers: Sequence[Receipt]) -> dict[str, Receipt]:
+    return dict(zip((w.key for w in writes), answers, strict=True))
+
+
 def _append(log: dict[Partition, list[Record]], topic: str, key: bytes, value: Any) -> None:
     partition = partition_of(key, PARTITIONS)
     records = log[topic, partition]
     records.append(Record(topic, partition, len(records), key, value, (), 0))
-
-
-__all__ = ["DELETED", "Twin", "dump"]
