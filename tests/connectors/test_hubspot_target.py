@@ -175,7 +175,8 @@ async def test_an_update_sends_what_is_due_and_compares_first() -> None:
         assert (one.natives["firstname"], one.natives["city"]) == ("Ada", "London")
         assert isinstance(two, Deferred)
         assert (two.reason, two.seconds, two.found[-1].fields["firstname"]) == ("edited meanwhile", 0.5, "Edited")
-        assert three == Unchanged("3")
+        assert isinstance(three, Unchanged)
+        assert (three.external_id, three.order > 0) == ("3", True)
         assert isinstance(four, Applied)
         assert isinstance(five, Refused)
         assert five.code == "gone"

@@ -19,37 +19,16 @@ from hub.identity import Key, RecordId, golden_id
 from hub.model import Model
 from hub.projection import load
 from hub.receipt import Applied, Deferred, Held, Receipt, Refused, Unchanged
-from hub.values import Value
 from hub.write import Intent, Write
 from streams import conflicts, linking, preparing, project, projecting, receipts
 from streams.preparing import Due, Prepared, Stored
 from streams.reading import Reading, read
-from streams.records import Batch, Record, partition_of
-from streams.topics import PARTITIONS, changes_topic
+from streams.records import Batch, Record
+from streams.topics import changes_topic
 from streams.workspace import GoldenState, RecordState
+from tests.simulation.parts import Partition, Queued, Said, append, by_key
 from tests.simulation.vendor import Clock, Crash, Vendor
 from tests.stages.support import split
-
-Partition = tuple[str, int]
-
-
-@dataclass
-class Queued:
-    """A row of the write queue."""
-
-    entity: str
-    version: int
-    state: str = "due"
-    leased: bool = False
-
-
-@dataclass
-class Said:
-    """What one event said and did not say, as it was decided."""
-
-    event: Event
-    values: dict[str, Value]
-    near_miss: bool
 
 
 @dataclass
@@ -93,7 +72,7 @@ class Twin:
         for change in changes:
             event = record(change, self.clock.now)
             topic = changes_topic(change.system, change.object).name
-            _append(self.log, topic, change.external_id.encode(), event)
+            append(self.log, topic, change.external_id.encode(), event)
 
     # Project: changes -> golden records.
 
@@ -228,7 +207,7 @@ class Twin:
             if projecting._bump(self.model, made, self.goldens[golden], sources[golden], mine, golden in forced):
                 changed.append(golden)
         for golden in sorted(changed):
-            _append(self.golden_log, "golden", golden.encode(), replace(self.goldens[golden]))
+            append(self.golden_log, "golden", golden.encode(), replace(self.goldens[golden]))
 
     def _claim_keys(self, sources: dict[str, list[RecordState]]) -> None:
         self.keys = {key: golden for key, golden in self.keys.items() if golden not in sources}
@@ -322,7 +301,7 @@ class Twin:
         for _, group in groupby(sorted(writes, key=lambda w: w.op), key=lambda w: w.op):
             some = list(group)
             try:
-                answers |= _by_key(some, vendor.put(some))
+                answers |= by_key(some, vendor.put(some))
             except Retry as error:
                 failed.append((some, error))
             except Crash as error:
@@ -333,9 +312,10 @@ class Twin:
         """A call of several writes that failed as a whole: one of them alone, then the others by halves."""
         if len(some) == 1:
             return {some[0].key: Deferred(str(error), error.after)}
+        self._leave(some)
         middle = 1 + len(some) // 2
         parts = [part for part in (some[:1], some[1:middle], some[middle:]) if part]
-        return {key: answer for part in parts for key, answer in _by_key(part, vendor.put(part)).items()}
+        return {key: answer for part in parts for key, answer in by_key(part, vendor.put(part)).items()}
 
     def _record(self, one: Prepared, pairs: Sequence[tuple[Write, Receipt]], leased: dict[str, Queued]) -> None:
         for write, receipt in pairs:
@@ -392,13 +372,3 @@ class Twin:
             "intents": sorted((i.target, i.golden_id, i.external_id or "") for i in self.intents.values()),
             "key": dict(self.keys),
         }
-
-
-def _by_key(writes: Sequence[Write], answers: Sequence[Receipt]) -> dict[str, Receipt]:
-    return dict(zip((w.key for w in writes), answers, strict=True))
-
-
-def _append(log: dict[Partition, list[Record]], topic: str, key: bytes, value: Any) -> None:
-    partition = partition_of(key, PARTITIONS)
-    records = log[topic, partition]
-    records.append(Record(topic, partition, len(records), key, value, (), 0))
