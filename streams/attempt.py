@@ -78,11 +78,17 @@ class Attempt:
 
     async def _told_apart(self, writes: Sequence[Write]) -> list[Receipt]:
         told: list[Receipt] = []
+        await self._tried(writes)
         for write in writes[:WITNESSES]:
             told += await self.deliver([write])
             if failure_of(told[-1]) is not Failure.outage:
                 return told + await self._halves(writes[len(told) :])
         return told + [told[-1] for _ in writes[len(told) :]]
+
+    async def _tried(self, writes: Sequence[Write]) -> None:
+        """Note that these are tried once more: what the next try finds there may be what this one left."""
+        async with self.share.connection() as conn:
+            await receipts.leave_intents(conn, writes)
 
     async def _halves(self, writes: Sequence[Write]) -> list[Receipt]:
         middle = (len(writes) + 1) // 2
@@ -100,6 +106,7 @@ class Attempt:
     async def _broken(self, writes: Sequence[Write], error: Exception) -> list[Receipt]:
         """A connector that breaks on a batch breaks on one of its writes: find it, spare the others."""
         if len(writes) > 1:
+            await self._tried(writes)
             return [receipt for write in writes for receipt in await self.deliver([write])]
         if not isinstance(error, Fatal):
             log.error("connector failed", target=self.target, error=type(error).__name__, where=where(error))

@@ -16,10 +16,12 @@ import asyncpg
 import httpx
 
 from connectors.hubspot.sandbox import create_app as hubspot
+from connectors.kit.connector import Connector
 from connectors.mailchimp.sandbox import create_app as mailchimp
+from connectors.registry import CONNECTORS
 from hub.config import Config
 from hub.edge.embedded import Embedded
-from hub.edge.wiring import _connectors, read_config
+from hub.edge.wiring import read_config
 from streams.capture import Capture
 from streams.context import Context
 from streams.deliver import Deliverer
@@ -133,6 +135,15 @@ async def bench(server: Embedded, directory: Path) -> AsyncIterator[Bench]:
     await crm.close()
 
 
+def connectors(bench: Bench) -> dict[str, Connector]:
+    """A connector for each system, as a new process makes them."""
+    config = bench.config
+    return {
+        name: CONNECTORS[system.connector][1](name, config.resolve(name, bench.env), system.objects)
+        for name, system in config.systems.items()
+    }
+
+
 async def _kept(_: asyncpg.Connection) -> None:
     """Nothing outlasts a transaction: what a pool would do at each return would only be more points."""
 
@@ -150,7 +161,7 @@ class Running:
         bench = self.bench
         self.pool = await asyncpg.create_pool(bench.state_url, min_size=1, max_size=6, reset=_kept)
         context = Context(bench.config.model, self.pool, PostgresLog(self.pool), bench.base.context.codec,
-                          _connectors(bench.config, bench.env))  # fmt: skip
+                          connectors(bench))  # fmt: skip
         self.stages = Stages(context, read=bench.read)
         await bench.state.execute("update hub.lease set alive_until = '-infinity'")
 
@@ -281,7 +292,8 @@ class Story:
 
 
 async def _due(bench: Bench) -> None:
-    """The time that rows were put off for is over."""
+    """The time that rows were put off for is over, and that a circuit stays open."""
+    await bench.state.execute("delete from hub.breaker")
     await bench.state.execute("update hub.write set due_at = now() - interval '1 second'")
 
 

@@ -73,7 +73,7 @@ def check_loops_end(kind: str, seeds: Iterable[int]) -> list[Played]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_loops_end(kind: str, seeds: Seeds, figures: Callable[..., None]) -> None:
-    ends = check_loops_end(kind, seeds(1000 if kind == BENIGN else 200))
+    ends = check_loops_end(kind, seeds(1000 if kind == BENIGN else 125))
     figures(
         "P6", rings=len(ends), edits=sum(end.world.number for end in ends),
         most_writes_of_a_record_after_the_last_edit=max(max(end.last.values(), default=0) for end in ends),

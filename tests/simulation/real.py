@@ -63,8 +63,9 @@ class Real:
         read.update({key: random.randint(0, upto) for key, upto in sorted(read.items()) if key[0] != "refetch"})
 
     async def deliver(self, target: str, between: Callable[[], Awaitable[None]] | None = None) -> None:
-        """One step of a new deliverer; whatever waits for its time is due. Raises Crash."""
+        """One step of a new deliverer; whatever waits for its time is due, no circuit is open. Raises Crash."""
         pool = self.stages.context.pool
+        await pool.execute("delete from hub.breaker")
         await pool.execute(
             "update hub.write set due_at = now() - interval '1 hour', attempts = 0 where target = $1", target
         )

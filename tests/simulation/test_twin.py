@@ -30,13 +30,9 @@ def differences(real: dict[str, Any], twin: dict[str, Any]) -> list[str]:
 
 
 async def test_the_twin_does_what_the_stages_do(pool: asyncpg.Pool, seeds: Callable[[int], Sequence[int]]) -> None:
-    stages = {}
+    base = await open_real(pool, MODELS[6, "latest"])
     for seed in seeds(10):
-        model, vendors, clock = drawn(seed)
-        count = len(vendors)
-        stages = stages or {count: await open_real(pool, MODELS[6, "latest"])}
-        base = next(iter(stages.values()))
-        base.context.model = model
+        base.context.model, vendors, clock = drawn(seed)
         twin = in_memory(seed)
         with virtual(clock):
             real = World(vendors, await renewed(base, vendors), clock)

@@ -15,42 +15,20 @@ from typing import Any
 from hub.change import Change
 from hub.errors import Retry
 from hub.event import Event, record
-from hub.fold import DELETED
 from hub.identity import Key, RecordId, golden_id
 from hub.model import Model
-from hub.projection import dump, load
+from hub.projection import load
 from hub.receipt import Applied, Deferred, Held, Receipt, Refused, Unchanged
-from hub.values import Value
 from hub.write import Intent, Write
 from streams import conflicts, linking, preparing, project, projecting, receipts
 from streams.preparing import Due, Prepared, Stored
 from streams.reading import Reading, read
-from streams.records import Batch, Record, partition_of
-from streams.topics import PARTITIONS, changes_topic
+from streams.records import Batch, Record
+from streams.topics import changes_topic
 from streams.workspace import GoldenState, RecordState
+from tests.simulation.parts import Partition, Queued, Said, append, by_key
 from tests.simulation.vendor import Clock, Crash, Vendor
 from tests.stages.support import split
-
-Partition = tuple[str, int]
-
-
-@dataclass
-class Queued:
-    """A row of the write queue."""
-
-    entity: str
-    version: int
-    state: str = "due"
-    leased: bool = False
-
-
-@dataclass
-class Said:
-    """What one event said and did not say, as it was decided."""
-
-    event: Event
-    values: dict[str, Value]
-    near_miss: bool
 
 
 @dataclass
@@ -94,7 +72,7 @@ class Twin:
         for change in changes:
             event = record(change, self.clock.now)
             topic = changes_topic(change.system, change.object).name
-            _append(self.log, topic, change.external_id.encode(), event)
+            append(self.log, topic, change.external_id.encode(), event)
 
     # Project: changes -> golden records.
 
@@ -229,7 +207,7 @@ class Twin:
             if projecting._bump(self.model, made, self.goldens[golden], sources[golden], mine, golden in forced):
                 changed.append(golden)
         for golden in sorted(changed):
-            _append(self.golden_log, "golden", golden.encode(), replace(self.goldens[golden]))
+            append(self.golden_log, "golden", golden.encode(), replace(self.goldens[golden]))
 
     def _claim_keys(self, sources: dict[str, list[RecordState]]) -> None:
         self.keys = {key: golden for key, golden in self.keys.items() if golden not in sources}
@@ -279,16 +257,19 @@ class Twin:
         try:
             writes = [w for p in prepared for w in p.writes]
             self._leave(writes)
-            answers = self._call(vendor, writes)
-            vendor.between = between
-            if writes:
-                await vendor.meanwhile()
-            vendor.between = None
+            answers, failed, crash = self._call(vendor, writes)
+            vendor.between = between if writes and not crash else None
+            await vendor.meanwhile()
+            for some, error in failed:
+                answers |= self._again(vendor, some, error)
             for one in prepared:
-                self._record(one, [(w, answers[w.key]) for w in one.writes], leased)
+                if all(w.key in answers for w in one.writes):
+                    self._record(one, [(w, answers[w.key]) for w in one.writes], leased)
         finally:
             for row in leased.values():
                 row.leased = False
+        if crash:
+            raise crash
 
     def prepare(self, target: str, leased: dict[str, Queued]) -> list[Prepared]:
         """What is to be written for these rows of the queue."""
@@ -311,21 +292,30 @@ class Twin:
     def _tries(self, key: str) -> int:
         return sum(self.tries[place] for place in self.intents if place[0] == key)
 
-    def _call(self, vendor: Vendor, writes: Sequence[Write]) -> dict[str, Receipt]:
-        """A call for each operation, all made at the same time."""
+    def _call(
+        self, vendor: Vendor, writes: Sequence[Write]
+    ) -> tuple[dict[str, Receipt], list[tuple[list[Write], Retry]], Crash | None]:
+        """A call for each operation, all made at the same time: the answers, what failed as a whole, and a crash."""
         answers: dict[str, Receipt] = {}
-        crash = None
+        failed, crash = [], None
         for _, group in groupby(sorted(writes, key=lambda w: w.op), key=lambda w: w.op):
             some = list(group)
             try:
-                answers |= dict(zip((w.key for w in some), vendor.put(some), strict=True))
+                answers |= by_key(some, vendor.put(some))
             except Retry as error:
-                answers |= {w.key: Deferred(str(error), error.after) for w in some}
+                failed.append((some, error))
             except Crash as error:
                 crash = error
-        if crash:
-            raise crash
-        return answers
+        return answers, failed, crash
+
+    def _again(self, vendor: Vendor, some: Sequence[Write], error: Retry) -> dict[str, Receipt]:
+        """A call of several writes that failed as a whole: one of them alone, then the others by halves."""
+        if len(some) == 1:
+            return {some[0].key: Deferred(str(error), error.after)}
+        self._leave(some)
+        middle = 1 + len(some) // 2
+        parts = [part for part in (some[:1], some[1:middle], some[middle:]) if part]
+        return {key: answer for part in parts for key, answer in by_key(part, vendor.put(part)).items()}
 
     def _record(self, one: Prepared, pairs: Sequence[tuple[Write, Receipt]], leased: dict[str, Queued]) -> None:
         for write, receipt in pairs:
@@ -382,12 +372,3 @@ class Twin:
             "intents": sorted((i.target, i.golden_id, i.external_id or "") for i in self.intents.values()),
             "key": dict(self.keys),
         }
-
-
-def _append(log: dict[Partition, list[Record]], topic: str, key: bytes, value: Any) -> None:
-    partition = partition_of(key, PARTITIONS)
-    records = log[topic, partition]
-    records.append(Record(topic, partition, len(records), key, value, (), 0))
-
-
-__all__ = ["DELETED", "Twin", "dump"]

@@ -135,6 +135,7 @@ class Vendor:
     changed: Counter[str] = field(default_factory=Counter)
     calls: int = 0
     between: Callable[[], Awaitable[None]] | None = None
+    answering: asyncio.Lock = field(default_factory=asyncio.Lock)
     watch: Callable[[Write], None] | None = None
     automations: list[tuple[str, str]] = field(default_factory=list)
 
@@ -253,7 +254,7 @@ class Vendor:
 
     def _stamp(self, row: Row, intent: str | None = None) -> None:
         row.at = self.clock.now // self.traits.tick * self.traits.tick
-        row.version = len(self.log) + 1 if self.traits.logs else max(row.at, row.version)
+        row.version = row.version + 1 if self.traits.logs else max(row.at, row.version)
         row.stored_at = self.clock.now
         if self.traits.logs:
             self.log.append(self.report(row, "log", intent))
@@ -307,8 +308,9 @@ class Vendor:
             self.between = None
             raise
         finally:
-            await asyncio.sleep(0)  # the calls beside this one are made at the same time
-            await self.meanwhile()
+            await asyncio.sleep(0)  # the calls beside this one are made at the same time, and answered at the same time
+            async with self.answering:
+                await self.meanwhile()
 
     async def meanwhile(self) -> None:
         """What happens between a write and its answer; once."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hub.view import MAX_TURNS
 from tests.stages.support import Stages, assert_balanced
 
 NEWEST = {"crm": "gold", "shop": "silver"}
@@ -105,3 +106,44 @@ async def test_an_open_conflict_goes_along_in_a_merge_and_back(hub: Stages) -> N
     await hub.order(lives, "unmerge")
     assert {c["golden_id"] for c in await hub.conflicts() if c["state"] == "open"} == {golden_id}
     assert "tier" not in await sent(hub, "shop")
+
+
+async def answered(hub: Stages) -> int:
+    """The shop answers every write of the city with another one, until none is written; how often one was."""
+    for number in range(3 * MAX_TURNS):
+        await hub.shop("shop", city=f"Bonn {number}")
+        if "city" not in await sent(hub, "shop"):
+            return number
+    raise AssertionError("written for ever")
+
+
+@pytest.mark.parametrize("word", ["keep", "pin"])
+async def test_a_field_that_goes_to_and_fro_waits_for_a_person(hub: Stages, word: str) -> None:
+    await hub.crm("crm", email="ann@example.com", city="Bonn")
+    await hub.shop("shop", email="ann@example.com", city="Bonn")
+    assert await answered(hub) == MAX_TURNS
+    (contested,) = [c for c in await hub.conflicts() if c["state"] == "open"]
+    assert (contested["rule"], contested["system"], contested["field"]) == ("contested", "shop", "city")
+    await hub.shop("shop", name="Ann")
+    await hub.crm("crm", city="Berlin")
+    assert "city" not in await sent(hub, "shop"), "only a person ends it"
+    golden_id = await hub.golden_of("crm", "contacts", "crm")
+    await hub.order(golden_id, word, field="city", **({"value": "Ulm"} if word == "pin" else {}))
+    assert "city" in await sent(hub, "shop")
+    assert await answered(hub) == 0, "once more of the same, and it waits again"
+    assert_balanced(await hub.ledger())
+
+
+async def test_people_who_edit_now_and_then_contest_nothing(hub: Stages) -> None:
+    await hub.crm("crm", email="ann@example.com", name="Ann")
+    await hub.shop("shop", email="ann@example.com", name="Ann")
+    for number in range(2 * MAX_TURNS):
+        await hub.crm("crm", name=f"Ann {number}")
+        assert "name" in await sent(hub, "shop")
+        await hub.context.pool.execute(LONG_AGO)
+        await hub.shop("shop", name=f"Anna {number}")
+    assert [c for c in await hub.conflicts() if c["rule"] == "contested"] == []
+
+
+# The time of the last write, by the place that it has among the parts of a field's view.
+LONG_AGO = "update hub.record set view = jsonb_set(view, '{name, 8}', '0') where system = 'shop'"
