@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -194,11 +195,14 @@ async def slot_lags(scene: Scene) -> AsyncIterator[Callable[[], Awaitable[Any]]]
 
 @asynccontextmanager
 async def crossing(scene: Scene) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
-    """Again and again somebody at the shop edits what the hub has just written there."""
-    await scene.edit()
+    """Again and again somebody at the shop edits what the hub has written there, each time of somebody else: a field that
+    goes to and fro is left to a person."""
+    row = count(1)
 
     async def edit() -> None:
-        await scene.systems.execute("shop", "update customers set given_name = md5(random()::text) where id = 1")
+        await scene.systems.execute(
+            "shop", "update customers set given_name = md5(random()::text) where id = $1", next(row)
+        )
         await asyncio.sleep(0.1)
 
     yield edit
@@ -251,7 +255,8 @@ async def test_each_fault_turns_health_and_its_metric_on(
                 scene.patience = PATIENCE
                 await check_turns_on(scene, fault, subject, then)
                 told = (await inquiry.status(scene.hub.context))["trouble"]
-                assert fault == "volume" or [t for t in told if (t["fault"], t["subject"]) == (fault, subject)], told
+                passing = fault in ("volume", "near_misses")  # over with their periods, which are short here
+                assert passing or [t for t in told if (t["fault"], t["subject"]) == (fault, subject)], told
             await check_turns_off(scene, fault, subject, scene.edit)
         figures("P9", faults_seen=len(CASES))
 
