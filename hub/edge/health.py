@@ -75,7 +75,7 @@ def faults(worker: Worker) -> Iterator[tuple[Metric, tuple[str, str], float]]:
         yield metrics.FAULT, (fault.kind.name, fault.subject), 1.0
     for kind in FAULTS if worker.watcher else ():
         if kind not in {fault.kind for fault in found}:
-            yield metrics.FAULT, (kind.name, ""), 0.0
+            yield metrics.FAULT, (kind.name, "none"), 0.0
 
 
 def _found(worker: Worker) -> list[Fault]:
