@@ -70,6 +70,7 @@ class Embedded:
     def restart(self) -> None:
         """Stop and start the server at once: every connection breaks."""
         self._control("-m", "immediate", "-l", str(self._server.log), "restart")
+        _start(self._server)  # it is running: so that its handle knows the new process, or a later stop does nothing
 
     def leave(self) -> None:
         """This process needs the server no longer; it stops when no other process does."""
