@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import httpx
 
+from connectors.kit.allowance import Limit
 from connectors.kit.authorize import authorize
 from connectors.kit.budget import Budget
 from connectors.kit.client import Client
@@ -122,14 +123,16 @@ def granted(vendor: Vendor, store: TokenStore, clock: Callable[[], float] | None
     """Credentials like those of a hub's process."""
     made = client(vendor.url, **more)
     return (
-        Granted(made, store, Budget(concurrency=100), clock) if clock else Granted(made, store, Budget(concurrency=100))
+        Granted(made, store, Budget(limit=Limit(concurrency=100)), clock)
+        if clock
+        else Granted(made, store, Budget(limit=Limit(concurrency=100)))
     )
 
 
 @asynccontextmanager
 async def caller(vendor: Vendor, credentials: Granted) -> AsyncIterator[Http]:
     """A client of the vendor's API."""
-    http = Http("vendor", vendor.url, credentials, Budget(concurrency=100))
+    http = Http("vendor", vendor.url, credentials, Budget(limit=Limit(concurrency=100)))
     yield http
     await http.aclose()
 
