@@ -34,7 +34,13 @@ SEED = 11
 SESSION_SECONDS = 6.0  # for so long Kafka takes a worker that was killed for a living one, and gives its work to nobody
 SKEW_SECONDS = 90.0
 CHUNK = 10_000
-BROKEN = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
+BROKEN = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TransactionRollbackError,  # a deadlock with what the hub writes: whoever updates many rows tries again
+)
 
 Figures = Callable[..., None]
 
