@@ -10,9 +10,10 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from email.utils import formatdate
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,21 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Dated:
+    """Tells the time with every answer that does not tell its own, as a sandbox with a clock of its own does."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start" and b"date" not in dict(message["headers"]):
+                message = {**message, "headers": [*message["headers"], (b"date", formatdate(usegmt=True).encode())]}
+            await send(message)
+
+        await self._app(scope, receive, dated)
+
+
 @contextlib.asynccontextmanager
 async def serve(app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Running]:
     """Serve an application in the running loop until the block ends; port 0 is a free one; OSError if taken."""
@@ -43,7 +59,13 @@ async def serve(app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> AsyncIt
     # asyncio leaves Nagle's algorithm on for a socket it did not make: with delayed acknowledgement 40 ms a call.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, ws="none", server_header=False, timeout_graceful_shutdown=1
+        _Dated(app),
+        log_level="warning",
+        access_log=False,
+        ws="none",
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=1,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))

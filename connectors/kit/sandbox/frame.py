@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import parse_qsl
 
@@ -227,6 +228,7 @@ class Frame:
         async def recording(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answered.append(message["status"])
+                message["headers"] = [*message["headers"], (b"date", formatdate(at.timestamp(), usegmt=True).encode())]
             await send(message)
 
         if body is None:
