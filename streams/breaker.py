@@ -16,6 +16,7 @@ from streams.log_postgres import Connection
 
 FIRST_SECONDS = 1.0
 MOST_SECONDS = 60.0
+FRESH_SECONDS = 0.2
 ALERT = "target_down"
 
 
@@ -81,7 +82,12 @@ async def failed(
 
 
 async def answered(context: Context, conn: Connection, target: str) -> None:
-    """A call was answered: the target is well."""
+    """A call was answered: the target is well. Written down a few times a second at most, for each costs a commit."""
+    if await conn.fetchval(
+        "select true from hub.breaker where target = $1 and failures = 0 and opened_at is null"
+        " and good_at > clock_timestamp() - make_interval(secs => $2)", target, FRESH_SECONDS,
+    ):  # fmt: skip
+        return
     was_open = await conn.fetchval(
         "insert into hub.breaker as b (target, good_at) values ($1, clock_timestamp()) on conflict (target) do update set"
         " failures = 0, opened_at = null, probe_at = null, good_at = clock_timestamp()"

@@ -227,11 +227,11 @@ async def test_one_percent_of_poison_leaves_the_others_their_rate(
 
 
 async def test_the_rate_fails_when_a_failure_stops_the_queue(pool: asyncpg.Pool) -> None:
-    """A twin that takes any failed write for trouble of the whole target, and waits."""
+    """A twin that takes any failed write for trouble of the whole target, and tries that one first until it succeeds."""
 
     async def stopping(self: attempt.Attempt, writes: Sequence[Write], error: Exception) -> Any:
         self.stop = True
-        return await attempt.Attempt._limited(self, writes, Limited(str(error)))
+        return await attempt.Attempt._limited(self, writes, Limited(str(error), -100_000.0))
 
     with (
         mutation(attempt, "HANDLERS", (((Exception,), stopping),)),
