@@ -1,7 +1,7 @@
 """Attempt: one call of a target with some writes, and what every way in which it may end means (see hub.failure)."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -13,7 +13,7 @@ from hub.failure import Failure
 from hub.receipt import Applied, Deferred, Held, Receipt, Refused, Unchanged, failure_of
 from hub.write import Write
 from streams import breaker, metrics, receipts, tracing
-from streams.context import Context
+from streams.context import Context, now
 from streams.faults import INFRASTRUCTURE, where
 from streams.share import Share
 
@@ -48,6 +48,8 @@ class Attempt:
                 connector = await self.context.connector(self.target)
                 answers = await self.context.bounded(connector.deliver(writes), f"writing to {self.target}")
                 answers = _checked(writes, answers)
+                if connector.manifest.clocked:
+                    answers = [_not_ahead(answer, now()) for answer in answers]
         except Exception as error:
             self.error = f"{type(error).__name__}: {error}"[:MAX_REASON]
             metrics.failed("deliver", self.target, error, by=len(writes))
@@ -136,6 +138,13 @@ def _checked(writes: Sequence[Write], answers: Any) -> list[Receipt]:
         if not isinstance(answer, Applied | Unchanged | Deferred | Held | Refused):
             raise Garbage(f"a receipt was expected, not {type(answer).__name__}")
     return [_done(write, answer) for write, answer in zip(writes, answers, strict=True)]
+
+
+def _not_ahead(answer: Receipt, at: int) -> Receipt:
+    """As for events, a clock is never ahead of when we saw it: or what the target says next would look older."""
+    if isinstance(answer, Applied | Unchanged) and answer.order > at:
+        return replace(answer, order=at)
+    return answer
 
 
 def _done(write: Write, answer: Receipt) -> Receipt:

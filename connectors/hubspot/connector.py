@@ -91,6 +91,7 @@ MANIFEST = Manifest(
     dialect=DIALECT,
     codecs=CODECS,
     api_version="CRM v3, associations v4 (supported until 2027-03-30)",
+    clocked=True,
 )
 
 

@@ -58,7 +58,8 @@ class Manifest:
     """A system as data: everything that is not odd enough to need a function.
 
     `oauth` makes an OAuth client of a system's name and resolved settings, or None where they hold other credentials.
-    Such a connector is `Authorized`.
+    Such a connector is `Authorized`. `clocked`: its versions, and the orders in its receipts, are times by its own clock,
+    in microseconds since 1970.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Manifest:
     codecs: Mapping[str, Codec] = field(default_factory=dict)
     api_version: str = ""
     oauth: Callable[[str, Mapping[str, Any]], Client | None] | None = None
+    clocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ MANIFEST = Manifest(
     oauth=login.authorization,
     webhooks="url-secret",
     api_version="3.0",
+    clocked=True,
     settings=(
         Setting("api_key", "API key of the account", secret=True, unless="client_id"),
         Setting("list_id", "id of the audience"),
