@@ -122,12 +122,18 @@ def _create(data_dir: Path, port: int, command: list[str]) -> None:
     draft = data_dir / "server.properties.draft"
     ports = {"port": port or free_port(), "controller": free_port()}
     draft.write_text(_PROPERTIES.format(data=data_dir / "data", **ports))
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    format_ = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster_id, "--config", str(draft)]
+    format_ = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster_id(), "--config", str(draft)]
     done = subprocess.run([*command, *format_], capture_output=True, text=True, check=False)
     if done.returncode:
         raise KafkaSetupError(f"Kafka could not format {data_dir / 'data'}: {(done.stderr or done.stdout)[-1000:]}")
     draft.rename(data_dir / "server.properties")
+
+
+def cluster_id() -> str:
+    """A new cluster id, as Kafka makes them: a random UUID in base64 that begins with no hyphen, or it would be taken for
+    an option."""
+    raw = uuid.uuid4().bytes
+    return base64.urlsafe_b64encode(bytes([raw[0] & 0x7F]) + raw[1:]).decode().rstrip("=")
 
 
 def _start(data_dir: Path, command: list[str]) -> Broker:

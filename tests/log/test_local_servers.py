@@ -122,6 +122,12 @@ async def test_a_broker_is_started_once_keeps_its_data_and_stops(directory: Path
         kafka_local.down(directory)
 
 
+def test_a_cluster_id_is_never_taken_for_an_option() -> None:
+    ids = {kafka_local.cluster_id() for _ in range(2_000)}
+    assert len(ids) == 2_000
+    assert not [one for one in ids if one.startswith("-") or len(one) != 22]
+
+
 def test_a_directory_without_a_broker_has_no_status(tmp_path: Path) -> None:
     assert kafka_local.status(tmp_path) is None
     assert kafka_local.down(tmp_path) is False
