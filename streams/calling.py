@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import structlog
@@ -41,14 +42,20 @@ async def bounded(work: Awaitable[T], seconds: float, what: str) -> T:
         task.cancel()
         await asyncio.wait({task}, timeout=GRACE_SECONDS)
     except asyncio.CancelledError:
-        task.cancel()
-        _keep(task)
+        await _end(task)
         raise
     if not task.done():
         _leave(task, what)
     elif not task.cancelled() and task.exception() is None:
         return task.result()
     raise CutOff(f"{what} took longer than {seconds:g} s and was cut off")
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancel it, and wait for a moment: what it works on is closed next, and must not be at work any more."""
+    task.cancel()
+    _keep(task)
+    await asyncio.wait({task}, timeout=GRACE_SECONDS)
 
 
 def _leave(task: asyncio.Task[Any], what: str) -> None:
@@ -65,6 +72,16 @@ def _ended(task: asyncio.Task[Any]) -> None:
     LEFT.discard(task)
     if not task.cancelled():
         task.exception()  # taken note of, or asyncio complains
+
+
+@asynccontextmanager
+async def closing(pages: AsyncGenerator[T, None]) -> AsyncIterator[AsyncGenerator[T, None]]:
+    """Close the pages of a source at once in the end, but for one that cannot be stopped."""
+    try:
+        yield pages
+    finally:
+        if not pages.ag_running:
+            await pages.aclose()
 
 
 async def paced(pages: AsyncGenerator[T, None], seconds: float, what: str) -> AsyncIterator[T]:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -20,7 +19,7 @@ from hub.event import Event
 from hub.identity import RecordId
 from schemas.wire import WireError
 from streams import alerts, aside, metrics, tally, tracing
-from streams.calling import bounded, paced
+from streams.calling import bounded, closing, paced
 from streams.context import Context, now
 from streams.faults import INFRASTRUCTURE
 from streams.log import PostgresLog
@@ -67,7 +66,7 @@ class Capture:
         captured = 0
         connector = await self.context.connector(self.system)
         # Closed at once when storing a page fails: a source may hold a transaction open while it is read.
-        async with aclosing(connector.poll(self.stream.name, checkpoint)) as pages:
+        async with closing(connector.poll(self.stream.name, checkpoint)) as pages:
             seconds = self.context.patience.call_seconds
             async for page in paced(pages, seconds, f"reading {self.name}"):
                 await self._store(page)

@@ -1,5 +1,7 @@
 """The command line: the command modules add their commands to one application, which runs here."""
 
+import gc
+
 from hub.edge import (
     commands_ask,
     commands_audit,
@@ -26,4 +28,14 @@ COMMANDS = (
 
 def main() -> None:
     """The entry point `hub`."""
+    collect_seldom()
     app()
+
+
+def collect_seldom() -> None:
+    """Let the garbage collector leave what was imported alone, and look at what is new after 50,000 objects and not after
+    700: a batch of records makes as many, which go by their reference counts, and looking at them took a fifth of the time
+    and more."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)

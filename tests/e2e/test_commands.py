@@ -33,7 +33,7 @@ async def test_what_a_user_may_ask_of_a_finished_run(systems: Systems) -> None:
     await finish(systems)
 
     status = await ask(systems, "status")
-    assert status["idle"] is True
+    assert status["idle"] is True, status["sources"]
     assert status["unaccounted"] == 0
     assert {s["system"] for s in status["sources"]} == {"crm", "hubspot", "mailchimp"}
 
