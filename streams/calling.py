@@ -80,7 +80,7 @@ async def closing(pages: AsyncGenerator[T, None]) -> AsyncIterator[AsyncGenerato
     try:
         yield pages
     finally:
-        if not pages.ag_running:
+        if not getattr(pages, "ag_running", False):
             await pages.aclose()
 
 

@@ -1,36 +1,21 @@
 """Replay: rebuild claims and golden records from the topics alone, into shadow tables, compare with live, and swap.
 
-Nothing is asked of a vendor and nothing is written to one. Decisions that were taken once (links, merges, which fields
-of an event were the hub's own) are read from their topics and used again, so a rebuild under the same configuration
-gives the same golden records. Live processing goes on meanwhile; the comparison waits for it only at the very end.
+Live processing goes on meanwhile; the comparison waits for it only at the very end. What is read and folded is `shadow`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from hub import fold, projection
-from hub.decide import strip
-from hub.event import Event, from_avro
-from hub.fold import DELETED, Claim, claims_of
-from hub.identity import RecordId
-from hub.projection import project
-from streams import steward
+from hub import fold
+from hub.fold import DELETED
 from streams.context import Context, publish
 from streams.hashes import partition_hashes
-from streams.ledger import change_topics
 from streams.log_postgres import Connection
-from streams.project import STAGE, expand
-from streams.reading import read
-from streams.records import Record
-from streams.topics import DEADLETTERS, DECISIONS, IDENTITY
-from streams.workspace import RecordState
-
-Progress = Callable[[int, int], None]
-CHUNK = 5_000
+from streams.project import STAGE
+from streams.shadow import Progress, Shadow, catch_up, project_all
 
 
 @dataclass(slots=True)
@@ -54,32 +39,18 @@ class Rebuilt:
     swapped: bool = False
 
 
-@dataclass(slots=True)
-class Shadow:
-    """The state being rebuilt."""
-
-    records: dict[RecordId, RecordState] = field(default_factory=dict)
-    homes: dict[RecordId, str] = field(default_factory=dict)
-    entities: dict[RecordId, str] = field(default_factory=dict)
-    merged: dict[str, str | None] = field(default_factory=dict)
-    unsaid: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
-    parked: set[tuple[str, int, int]] = field(default_factory=set)
-    seen: set[str] = field(default_factory=set)
-    done: dict[tuple[str, int], int] = field(default_factory=dict)
-
-
 async def replay(context: Context, swap: bool = False, progress: Progress = lambda done, of: None) -> Rebuilt:
     """Rebuild everything up to where live processing stands, compare, and with `swap` put the rebuilt rows in place."""
     shadow = Shadow()
-    await _catch_up(context, shadow, await _positions(context), progress)
+    await catch_up(context, shadow, await _positions(context), progress)
     async with context.pool.acquire() as conn, conn.transaction():
         rows = await conn.fetch(
             "select topic, partition, next_offset from hub.position where stage = $1 order by 2, 3 for update", STAGE
         )
         await _publish_all(context)
-        await _catch_up(context, shadow, {(r[0], r[1]): r[2] for r in rows}, progress)
+        await catch_up(context, shadow, {(r[0], r[1]): r[2] for r in rows}, progress)
         rebuilt = Rebuilt(events=len(shadow.seen))
-        golden = _project(context, shadow)
+        golden = project_all(context, shadow)
         rebuilt.golden = len(golden)
         await _fill(conn, golden, shadow)
         rebuilt.differences = await _compare(conn)
@@ -101,117 +72,6 @@ async def _publish_all(context: Context) -> None:
 async def _positions(context: Context) -> dict[tuple[str, int], int]:
     rows = await context.pool.fetch("select topic, partition, next_offset from hub.position where stage = $1", STAGE)
     return {(r["topic"], r["partition"]): r["next_offset"] for r in rows}
-
-
-async def _catch_up(context: Context, shadow: Shadow, upto: dict[tuple[str, int], int], progress: Progress) -> None:
-    await _read_decisions(context, shadow)
-    topics = set(change_topics(context))
-    total = sum(end for (topic, _), end in upto.items() if topic in topics)
-    for (topic, partition), end in _turns(upto):
-        if topic in topics:
-            async for record in _records(context, shadow, topic, partition, end):
-                if (topic, partition, record.offset) in shadow.parked:
-                    continue
-                _apply(context, shadow, from_avro(context.codec.decode(record.value)[1]))
-                if len(shadow.seen) % 1000 == 0:
-                    progress(len(shadow.seen), total)
-    progress(total, total)
-
-
-def _turns(upto: dict[tuple[str, int], int]) -> list[tuple[tuple[str, int], int]]:
-    """In which order the partitions are read, and how far at each turn. Any will do, for the fold is a join."""
-    return sorted(upto.items())
-
-
-async def _read_decisions(context: Context, shadow: Shadow) -> None:
-    """What was decided, and which records were set aside."""
-    ends = await context.log.ends([IDENTITY.name, DECISIONS.name, DEADLETTERS.name])
-    for (topic, partition), end in sorted(ends.items()):
-        async for record in _records(context, shadow, topic, partition, end):
-            name, datum = context.codec.decode(record.value)
-            if name == "decision":
-                shadow.unsaid[datum["event_id"], datum["external_id"]] = frozenset(datum["unsaid"])
-            elif name == "deadletter":
-                shadow.parked |= (
-                    {(datum["topic"], datum["partition"], datum["offset"])} if datum["stage"] == STAGE else set()
-                )
-            elif datum["kind"] == "link":
-                id_ = (datum["system"], datum["object"], datum["external_id"])
-                shadow.homes.setdefault(id_, datum["golden_id"])
-                shadow.entities.setdefault(id_, datum["entity"])
-            else:
-                shadow.merged[datum["golden_id"]] = datum["into"] if datum["kind"] == "merge" else None
-
-
-async def _records(context: Context, shadow: Shadow, topic: str, partition: int, end: int) -> AsyncIterator[Record]:
-    """What has not been read of a partition yet, up to `end`."""
-    start = shadow.done.get((topic, partition), 0)
-    while start < end:
-        chunk = await context.log.read(topic, partition, start, min(CHUNK, end - start))
-        if not chunk:
-            break
-        await context.codec.learn(record.value for record in chunk)
-        for record in chunk:
-            if record.offset < end:
-                yield record
-        start = chunk[-1].offset + 1
-    shadow.done[topic, partition] = max(start, end)
-
-
-def _apply(context: Context, shadow: Shadow, event: Event) -> None:
-    if event.event_id in shadow.seen:
-        return
-    shadow.seen.add(event.event_id)
-    if event.system == steward.SYSTEM:
-        _steward(shadow, event)
-        return
-    for one in expand(event):
-        state = shadow.records.get(one.record)
-        reading = read(context.model, one, state)
-        home = shadow.homes.get(one.record)
-        if reading is None or home is None:
-            continue
-        state = shadow.records[one.record] = reading.state
-        state.home = state.golden_id = home
-        unsaid = shadow.unsaid.get((one.event_id, one.external_id), frozenset())
-        alive = {} if one.op == "delete" else {DELETED: False}
-        said = alive | {name: strip(value) for name, value in reading.values.items() if name not in unsaid}
-        state.claims = fold.fold(state.claims, claims_of(said, one.at, one.clock))
-        deleted = state.claims.get(DELETED)
-        state.gone = bool(deleted and deleted.value)
-
-
-def _steward(shadow: Shadow, event: Event) -> None:
-    said = event.fields()
-    if said["action"] not in ("pin", "unpin"):
-        return
-    id_ = (steward.SYSTEM, steward.OBJECT, event.external_id)
-    state = shadow.records.setdefault(id_, RecordState(id_, "", event.external_id, event.external_id))
-    value = {n: said.get(n) for n in steward.PIN} if said["action"] == "pin" else None
-    state.claims = fold.fold(state.claims, [(said["field"], Claim(value, event.at, event.clock))])
-
-
-def _project(context: Context, shadow: Shadow) -> list[tuple[str, str, str, bool]]:
-    """(golden id, entity, fields as JSON, deleted) of every golden record that lives."""
-    groups: dict[str, list[RecordState]] = {}
-    for id_, home in shadow.homes.items():  # a record that the hub created counts before it has said anything
-        shadow.records.setdefault(id_, RecordState(id_, shadow.entities[id_], home, home))
-    for state in shadow.records.values():
-        state.golden_id = _root(shadow, state.home)
-        groups.setdefault(state.golden_id, []).append(state)
-    golden = []
-    for golden_id, states in sorted(groups.items()):
-        entity = next((s.entity for s in states if s.entity), "")
-        if entity:
-            made = project(golden_id, context.model.entities[entity], [s.source for s in states]).golden
-            golden.append((golden_id, entity, orjson.dumps(projection.dump(made)).decode(), made.deleted))
-    return golden
-
-
-def _root(shadow: Shadow, golden_id: str) -> str:
-    while into := shadow.merged.get(golden_id):
-        golden_id = into
-    return golden_id
 
 
 async def _fill(conn: Connection, golden: list[tuple[str, str, str, bool]], shadow: Shadow) -> None:

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from hub import fold
-from streams import replay
+from streams import replay, shadow
 from streams.hashes import partition_hashes
 from tests.connectors.hubspot_support import contact
 from tests.promises import bad_input
@@ -57,7 +57,7 @@ async def check_any_order(hub: Stages, seed: int) -> int:
     await live(one, seed, LENGTH)
     random = Random(seed)
     for _ in range(ORDERS):
-        with mutation(replay, "_turns", shuffled(random)), mutation(replay, "CHUNK", random.choice((1, 3, 10, 5_000))):
+        with mutation(shadow, "_turns", shuffled(random)), mutation(shadow, "CHUNK", random.choice((1, 3, 10, 5_000))):
             found = await one.replay()
         assert found.hashes == found.live, f"seed {seed}: rebuilt {found.hashes}, live {found.live}"
         assert found.live, f"seed {seed}: nothing to compare"
@@ -77,19 +77,19 @@ def last_wins(left: fold.Claim | None, right: fold.Claim) -> fold.Claim:
     return right
 
 
-read_decisions = replay._read_decisions
+read_decisions = shadow._read_decisions
 
 
-async def forgetful(context: Any, shadow: replay.Shadow) -> None:
+async def forgetful(context: Any, built: shadow.Shadow) -> None:
     """What was found not to be said is forgotten."""
-    await read_decisions(context, shadow)
-    shadow.unsaid.clear()
+    await read_decisions(context, built)
+    built.unsaid.clear()
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "instead"),
-    [(fold, "join", last_wins), (replay, "_root", lambda shadow, golden_id: golden_id),
-     (replay, "_read_decisions", forgetful)],
+    [(fold, "join", last_wins), (shadow, "_root", lambda built, golden_id: golden_id),
+     (shadow, "_read_decisions", forgetful)],
     ids=["order", "merges", "decisions"],
 )  # fmt: skip
 async def test_the_check_of_orders_fails_without(hub: Stages, owner: Any, name: str, instead: Any) -> None:
@@ -97,7 +97,7 @@ async def test_the_check_of_orders_fails_without(hub: Stages, owner: Any, name: 
         for seed in range(8):
             one = await empty(hub)
             await live(one, seed, LENGTH)
-            with mutation(owner, name, instead), mutation(replay, "_turns", shuffled(Random(seed))):
+            with mutation(owner, name, instead), mutation(shadow, "_turns", shuffled(Random(seed))):
                 found = await one.replay()
             assert found.hashes == found.live, f"seed {seed}: rebuilt {found.hashes}, live {found.live}"
 

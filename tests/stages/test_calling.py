@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from contextlib import aclosing as closing
 from streams.calling import CutOff, bounded, closing, paced
 
 

@@ -1,0 +1,156 @@
+"""Shadow: claims and golden records rebuilt from the topics alone, in memory.
+
+Nothing is asked of a vendor and nothing is written to one. Decisions that were taken once (links, merges, which fields
+of an event were the hub's own) are read from their topics and used again, so a rebuild under the same configuration
+gives the same golden records.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import orjson
+
+from hub import fold, projection
+from hub.decide import strip
+from hub.event import Event, from_avro
+from hub.fold import DELETED, Claim, claims_of
+from hub.identity import RecordId
+from hub.projection import project
+from streams import steward
+from streams.context import Context
+from streams.ledger import change_topics
+from streams.project import STAGE, expand
+from streams.reading import read
+from streams.records import Record
+from streams.topics import DEADLETTERS, DECISIONS, IDENTITY
+from streams.workspace import RecordState
+
+Progress = Callable[[int, int], None]
+CHUNK = 5_000
+
+
+@dataclass(slots=True)
+class Shadow:
+    """The state being rebuilt."""
+
+    records: dict[RecordId, RecordState] = field(default_factory=dict)
+    homes: dict[RecordId, str] = field(default_factory=dict)
+    entities: dict[RecordId, str] = field(default_factory=dict)
+    merged: dict[str, str | None] = field(default_factory=dict)
+    unsaid: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    parked: set[tuple[str, int, int]] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
+    done: dict[tuple[str, int], int] = field(default_factory=dict)
+
+
+async def catch_up(context: Context, shadow: Shadow, upto: dict[tuple[str, int], int], progress: Progress) -> None:
+    """Read on from where the shadow stands: decisions to their end, changes up to these offsets."""
+    await _read_decisions(context, shadow)
+    topics = set(change_topics(context))
+    total = sum(end for (topic, _), end in upto.items() if topic in topics)
+    for (topic, partition), end in _turns(upto):
+        if topic in topics:
+            async for record in _records(context, shadow, topic, partition, end):
+                if (topic, partition, record.offset) in shadow.parked:
+                    continue
+                apply(context, shadow, from_avro(context.codec.decode(record.value)[1]))
+                if len(shadow.seen) % 1000 == 0:
+                    progress(len(shadow.seen), total)
+    progress(total, total)
+
+
+def _turns(upto: dict[tuple[str, int], int]) -> list[tuple[tuple[str, int], int]]:
+    """In which order the partitions are read, and how far at each turn. Any will do, for the fold is a join."""
+    return sorted(upto.items())
+
+
+async def _read_decisions(context: Context, shadow: Shadow) -> None:
+    """What was decided, and which records were set aside."""
+    ends = await context.log.ends([IDENTITY.name, DECISIONS.name, DEADLETTERS.name])
+    for (topic, partition), end in sorted(ends.items()):
+        async for record in _records(context, shadow, topic, partition, end):
+            name, datum = context.codec.decode(record.value)
+            if name == "decision":
+                shadow.unsaid[datum["event_id"], datum["external_id"]] = frozenset(datum["unsaid"])
+            elif name == "deadletter":
+                shadow.parked |= (
+                    {(datum["topic"], datum["partition"], datum["offset"])} if datum["stage"] == STAGE else set()
+                )
+            elif datum["kind"] == "link":
+                id_ = (datum["system"], datum["object"], datum["external_id"])
+                shadow.homes.setdefault(id_, datum["golden_id"])
+                shadow.entities.setdefault(id_, datum["entity"])
+            else:
+                shadow.merged[datum["golden_id"]] = datum["into"] if datum["kind"] == "merge" else None
+
+
+async def _records(context: Context, shadow: Shadow, topic: str, partition: int, end: int) -> AsyncIterator[Record]:
+    """What has not been read of a partition yet, up to `end`."""
+    start = shadow.done.get((topic, partition), 0)
+    while start < end:
+        chunk = await context.log.read(topic, partition, start, min(CHUNK, end - start))
+        if not chunk:
+            break
+        await context.codec.learn(record.value for record in chunk)
+        for record in chunk:
+            if record.offset < end:
+                yield record
+        start = chunk[-1].offset + 1
+    shadow.done[topic, partition] = max(start, end)
+
+
+def apply(context: Context, shadow: Shadow, event: Event) -> None:
+    """Fold one event; one that was seen before changes nothing."""
+    if event.event_id in shadow.seen:
+        return
+    shadow.seen.add(event.event_id)
+    if event.system == steward.SYSTEM:
+        _steward(shadow, event)
+        return
+    for one in expand(event):
+        state = shadow.records.get(one.record)
+        reading = read(context.model, one, state)
+        home = shadow.homes.get(one.record)
+        if reading is None or home is None:
+            continue
+        state = shadow.records[one.record] = reading.state
+        state.home = state.golden_id = home
+        unsaid = shadow.unsaid.get((one.event_id, one.external_id), frozenset())
+        alive = {} if one.op == "delete" else {DELETED: False}
+        said = alive | {name: strip(value) for name, value in reading.values.items() if name not in unsaid}
+        state.claims = fold.fold(state.claims, claims_of(said, one.at, one.clock))
+        deleted = state.claims.get(DELETED)
+        state.gone = bool(deleted and deleted.value)
+
+
+def _steward(shadow: Shadow, event: Event) -> None:
+    said = event.fields()
+    if said["action"] not in ("pin", "unpin"):
+        return
+    id_ = (steward.SYSTEM, steward.OBJECT, event.external_id)
+    state = shadow.records.setdefault(id_, RecordState(id_, "", event.external_id, event.external_id))
+    value = {n: said.get(n) for n in steward.PIN} if said["action"] == "pin" else None
+    state.claims = fold.fold(state.claims, [(said["field"], Claim(value, event.at, event.clock))])
+
+
+def project_all(context: Context, shadow: Shadow) -> list[tuple[str, str, str, bool]]:
+    """(golden id, entity, fields as JSON, deleted) of every golden record that lives."""
+    groups: dict[str, list[RecordState]] = {}
+    for id_, home in shadow.homes.items():  # a record that the hub created counts before it has said anything
+        shadow.records.setdefault(id_, RecordState(id_, shadow.entities[id_], home, home))
+    for state in shadow.records.values():
+        state.golden_id = _root(shadow, state.home)
+        groups.setdefault(state.golden_id, []).append(state)
+    golden = []
+    for golden_id, states in sorted(groups.items()):
+        entity = next((s.entity for s in states if s.entity), "")
+        if entity:
+            made = project(golden_id, context.model.entities[entity], [s.source for s in states]).golden
+            golden.append((golden_id, entity, orjson.dumps(projection.dump(made)).decode(), made.deleted))
+    return golden
+
+
+def _root(shadow: Shadow, golden_id: str) -> str:
+    while into := shadow.merged.get(golden_id):
+        golden_id = into
+    return golden_id
