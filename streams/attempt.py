@@ -12,7 +12,7 @@ from hub.errors import AuthError, Fatal, Limited, Reject, Retry
 from hub.failure import Failure
 from hub.receipt import Applied, Deferred, Held, Receipt, Refused, Unchanged, failure_of
 from hub.write import Write
-from streams import breaker, metrics, receipts, tracing
+from streams import breaker, consenting, metrics, receipts, tracing
 from streams.context import Context, now
 from streams.faults import INFRASTRUCTURE, where
 from streams.share import Share
@@ -39,6 +39,18 @@ class Attempt:
 
     async def deliver(self, writes: Sequence[Write]) -> list[Receipt]:
         """One receipt for each write, whatever the connector does."""
+        kept = await self._withheld(writes)
+        made = [write for write in writes if write.key not in kept]
+        answers = iter(await self._call(made) if made else [])
+        return [consenting.WITHHELD if write.key in kept else next(answers) for write in writes]
+
+    async def _withheld(self, writes: Sequence[Write]) -> set[str]:
+        if not any(write.mapping.marketing for write in writes):
+            return set()
+        async with self.share.connection() as conn:
+            return await consenting.withheld(conn, writes)
+
+    async def _call(self, writes: Sequence[Write]) -> list[Receipt]:
         self.moved()
         self.called = True
         metrics.count(metrics.ATTEMPTS, "deliver", self.target, by=len(writes))

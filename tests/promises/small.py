@@ -27,7 +27,7 @@ from streams.context import Context
 from streams.deliver import Deliverer
 from streams.log import PostgresLog
 from streams.queue import mark_primed
-from tests.promises.points import Points
+from tests.promises.points import Points, counted
 from tests.stages.support import Stages, empty, make
 
 KEY = "0123456789abcdef0123456789abcdef-us1"
@@ -227,6 +227,21 @@ class Running:
     async def _deliver(self, target: str, times: int) -> None:
         for _ in range(times):
             await Deliverer(self.stages.context, target).step()
+
+
+@asynccontextmanager
+async def opened(postgres: Embedded, directory: Path) -> AsyncIterator[Running]:
+    """A hub that has read everything, on a bench of its own."""
+    async with bench(postgres, directory) as made:
+        with counted(made.points):
+            await made.reset()
+            hub = Running(made)
+            await hub.start()
+            await hub.prime()
+            try:
+                yield hub
+            finally:
+                await hub.stop()
 
 
 ROUND = ("capture", "project", "plan", "hubspot", "mailchimp", "crm")

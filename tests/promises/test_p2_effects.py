@@ -6,8 +6,7 @@ of each action of a small story, before it took effect, and after, when its answ
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,8 +21,7 @@ from streams.log_postgres import Connection
 from streams.project import Project
 from streams.records import Record
 from tests.promises.mutations import broken, mutation
-from tests.promises.points import counted
-from tests.promises.small import Bench, Running, Story, bench, effects, held
+from tests.promises.small import Bench, Running, Story, effects, held, opened
 
 ONCE = Counter({"hubspot upsert": 1, "hubspot update": 1, "mailchimp POST": 1, "mailchimp PATCH": 1})
 HOLD = {
@@ -40,21 +38,6 @@ class Told:
     stories: int = 0
     kills: int = 0
     calls: int = 0
-
-
-@asynccontextmanager
-async def opened(postgres: Embedded, directory: Path) -> AsyncIterator[Running]:
-    """A hub that has read everything, on a bench of its own."""
-    async with bench(postgres, directory) as made:
-        with counted(made.points):
-            await made.reset()
-            hub = Running(made)
-            await hub.start()
-            await hub.prime()
-            try:
-                yield hub
-            finally:
-                await hub.stop()
 
 
 async def check_once(bench: Bench, email: str) -> None:
