@@ -26,10 +26,11 @@ BULK = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which of what is parked: by names, or everything with a fingerprint."""
+    """Which of what is parked: by names, everything with a fingerprint, all writes to a target."""
 
     names: Sequence[str] = ()
     fingerprint: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,13 @@ class Said:
 
 EVENTS = (
     'select id, stage, topic, partition, "offset", reason, fingerprint, key, payload, at from hub.parked'
-    " where ($1 = '' or fingerprint = $1) and ($2::text[] is null or id::text = any($2)) order by id desc limit $3"
+    " where ($1 = '' or fingerprint = $1) and ($2::text[] is null or id::text = any($2)) and $4 = ''"
+    " order by id desc limit $3"
 )
 WRITES = (
     "select target, golden_id, entity, version, code, reason, fingerprint, attempts from hub.write where state = 'parked'"
     " and ($1 = '' or fingerprint = $1) and ($2::text[] is null or target || '/' || golden_id = any($2))"
+    " and ($4 = '' or target = $4)"
     " order by target, golden_id limit $3"
 )
 
@@ -55,7 +58,7 @@ async def find(
     conn: Connection, chosen: Chosen, limit: int = BULK, lock: bool = False
 ) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
     """The events and the writes that are meant."""
-    given = (chosen.fingerprint, list(chosen.names) or None, limit)
+    given = (chosen.fingerprint, list(chosen.names) or None, limit, chosen.target)
     locked = " for update" if lock else ""
     return await conn.fetch(EVENTS + locked, *given), await conn.fetch(WRITES + locked, *given)
 

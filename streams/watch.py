@@ -129,19 +129,27 @@ def _stale(history: tally.History, most: float) -> str:
 
 
 async def _slots(context: Context) -> AsyncIterator[Fault]:
-    for system in (name for name, connector in context.connectors.items() if hasattr(connector, "slot_state")):
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                connector: Any = await context.connector(system)
-                state = await connector.slot_state()
-        except TROUBLE as error:
-            log.info("no answer about the slot", system=system, error=type(error).__name__)
-            continue
+    for system in context.connectors:
+        state = await slot_state(context, system)
         if state is not None and state.lost and await _was_read(context, system):
             yield Fault(SLOT_LOST, system, f"replication slot {state.name} is {state.lost}")
         elif state is not None and (state.behind > context.watch.slot_bytes or state.endangered):
             limit = f" of the {state.room:,} it may" if state.room is not None else ", without end"
             yield Fault(SLOT_LAG, system, f"keeps {state.behind:,} bytes of log in slot {state.name}{limit}")
+
+
+async def slot_state(context: Context, system: str) -> Any:
+    """What a system keeps for the hub until it is read (see connectors.postgresql.slot.SlotState); None of a system that
+    keeps nothing, or does not answer: that it does not is told elsewhere."""
+    if not hasattr(context.connectors[system], "slot_state"):
+        return None
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            connector: Any = await context.connector(system)
+            return await connector.slot_state()
+    except TROUBLE as error:
+        log.info("no answer about the slot", system=system, error=type(error).__name__)
+        return None
 
 
 async def _was_read(context: Context, system: str) -> bool:

@@ -1,6 +1,5 @@
 """Commands about what waits for a person: parked list, show, edit, retry, discard."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -27,6 +26,8 @@ app.add_typer(parked, name="parked")
 Names = Annotated[list[str] | None, typer.Argument(help="Names as listed: 12, or hubspot/<golden id>.")]
 OneName = Annotated[str, typer.Argument(help="A name as listed: 12, or hubspot/<golden id>.")]
 Fingerprint = Annotated[str, typer.Option(help="All of one cause: the fingerprint that the list shows.")]
+
+OfTarget = Annotated[str, typer.Option("--target", help="All writes that this target refused.")]
 
 
 @parked.callback()
@@ -118,29 +119,33 @@ def _native(value: str) -> Any:
 
 @parked.command()
 def retry(
-    author: Author, names: Names = None, fingerprint: Fingerprint = "", reason: Reason = "",
+    author: Author, names: Names = None, fingerprint: Fingerprint = "", target: OfTarget = "", reason: Reason = "",
     config: ConfigPath = DEFAULT_CONFIG, data_dir: DataDir = DEFAULT_DATA,
 ) -> None:  # fmt: skip
     """Try them again, after their cause is mended."""
-    count = with_hub(config, data_dir, _deciding(quarantine.retry, names or (), fingerprint, author, reason))
+    count = with_hub(
+        config, data_dir, _deciding(quarantine.retry, Chosen(names or (), fingerprint, target), Said(author, reason))
+    )
     out.print(f"{count} are tried again")
 
 
 @parked.command()
 def discard(
-    author: Author, reason: Reason, names: Names = None, fingerprint: Fingerprint = "",
+    author: Author, reason: Reason, names: Names = None, fingerprint: Fingerprint = "", target: OfTarget = "",
     config: ConfigPath = DEFAULT_CONFIG, data_dir: DataDir = DEFAULT_DATA,
 ) -> None:  # fmt: skip
     """Give them up for good. The target keeps what it has until the record changes again."""
-    count = with_hub(config, data_dir, _deciding(quarantine.discard, names or (), fingerprint, author, reason))
+    count = with_hub(
+        config, data_dir, _deciding(quarantine.discard, Chosen(names or (), fingerprint, target), Said(author, reason))
+    )
     out.print(f"{count} are discarded")
 
 
-def _deciding(decide: Any, names: Sequence[str], fingerprint: str, author: str, reason: str) -> Any:
+def _deciding(decide: Any, chosen: Chosen, said: Said) -> Any:
     async def work(hub: Hub) -> int:
-        if not names and not fingerprint:
-            raise Reject("say which: names, or --fingerprint", "unknown")
-        count: int = await decide(hub.context, Chosen(names, fingerprint), Said(author, reason))
+        if chosen == Chosen():
+            raise Reject("say which: names, --fingerprint or --target", "unknown")
+        count: int = await decide(hub.context, chosen, said)
         return count
 
     return work

@@ -13,7 +13,6 @@ from hub.edge.commands_ask import EntityName, Name
 from hub.edge.output import as_json, out
 from hub.edge.wiring import Hub
 from hub.errors import Reject
-from streams.plan import WAKE
 from streams.receipts import resume as lift
 from streams.services import order
 
@@ -107,27 +106,6 @@ def _said(decision: dict[str, Any], json: bool) -> None:
         as_json(decision)
     else:
         out.print(f"{decision['action']} recorded for {decision['golden_id']}; a running hub acts on it at once")
-
-
-@app.command()
-def retry(
-    target: Annotated[str, typer.Argument(help="The target whose refused writes are tried again.")],
-    golden_id: Annotated[str, typer.Option(help="Only this golden record.")] = "",
-    code: Annotated[str, typer.Option(help="Only refusals with this code.")] = "",
-    config: ConfigPath = DEFAULT_CONFIG,
-    data_dir: DataDir = DEFAULT_DATA,
-) -> None:
-    """Try refused writes again, after their cause is mended."""
-
-    async def work(hub: Hub) -> int:
-        rows = await hub.context.pool.fetch(
-            "update hub.write set state = 'due', due_at = now(), attempts = 0 where target = $1 and state = 'parked'"
-            " and ($2 = '' or golden_id = $2) and ($3 = '' or code = $3) returning 1", target, golden_id, code,
-        )  # fmt: skip
-        await hub.context.pool.execute("select pg_notify($1, '')", WAKE)
-        return len(rows)
-
-    out.print(f"{with_hub(config, data_dir, work)} writes are due again")
 
 
 @app.command()

@@ -3,19 +3,13 @@
 A group is a coroutine from a context to samples; what may cost something is asked less often (see hub.edge.telemetry).
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
-import structlog
-
-from hub.errors import HubError
 from streams import budgets, metrics, tally, watch
 from streams.audit_store import ENDS, latest
 from streams.context import Context
-from streams.faults import INFRASTRUCTURE
 from streams.ledger import balance, change_topics
 from streams.metrics import Metric
 from streams.outcomes import OUTCOMES
@@ -26,11 +20,7 @@ from streams.topics import golden_topic, notices_topic
 
 Sample = tuple[Metric, tuple[str, ...], float]
 
-SLOT_SECONDS = 5.0
-TROUBLE: tuple[type[BaseException], ...] = (HubError, *INFRASTRUCTURE)
 STARTED = time.time()
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +133,9 @@ async def accounts(context: Context) -> list[Sample]:
 
 
 async def _slots(context: Context) -> list[Sample]:
-    """A system that does not answer has no sample; that it does not answer is told elsewhere."""
-    samples: list[Sample] = []
-    for system in (name for name, connector in context.connectors.items() if hasattr(connector, "slot_state")):
-        try:
-            async with asyncio.timeout(SLOT_SECONDS):
-                connector: Any = await context.connector(system)
-                if state := await connector.slot_state():
-                    samples.append((metrics.SLOT_LAG, (system,), state.behind))
-        except TROUBLE as error:
-            log.info("no answer about the slot", system=system, error=type(error).__name__)
-    return samples
+    """A system that does not answer has no sample."""
+    states = [(system, await watch.slot_state(context, system)) for system in context.connectors]
+    return [(metrics.SLOT_LAG, (system,), state.behind) for system, state in states if state is not None]
 
 
 async def audits(context: Context) -> list[Sample]:

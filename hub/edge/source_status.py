@@ -6,14 +6,12 @@ from typing import Any
 
 import asyncpg
 
-from hub.edge.gauges import TROUBLE
 from streams.capture import behind
 from streams.context import Context
 from streams.project import STAGE
 from streams.sources import Asked
 from streams.topics import changes_topic
-
-ANSWER_SECONDS = 5.0
+from streams.watch import slot_state
 
 Json = dict[str, Any]
 
@@ -28,7 +26,7 @@ async def of(context: Context, asked: Asked, over: float = 1.0) -> list[Json]:
         r["stream"]: r for r in await context.pool.fetch("select * from hub.source where system = $1", asked.system)
     }
     snapshots = await progress_of(context, asked)
-    kept = await _lag_bytes(context, asked.system)
+    kept = await slot_state(context, asked.system)
     found = []
     for stream in asked.streams:
         row, halt = rows.get(stream.name, {}), halted.get(stream.name)
@@ -43,7 +41,7 @@ async def of(context: Context, asked: Asked, over: float = 1.0) -> list[Json]:
             "changes": changes,
             "changes_per_second": round((changes - before.get(stream.name, 0)) / over, 1) if over else None,
             "lag": await behind(context, STAGE, [changes_topic(asked.system, o).name for o in stream.objects]),
-            "lag_bytes": kept,
+            "lag_bytes": int(kept.behind) if kept else None,
             "error": row.get("error"),
             "snapshots": [s for s in snapshots if s["stream"] == stream.name],
         })  # fmt: skip
@@ -61,18 +59,6 @@ async def _rows(context: Context, system: str) -> dict[str, Json]:
         " from hub.checkpoint where system = $1", system,
     )  # fmt: skip
     return {r["stream"]: dict(r) for r in rows}
-
-
-async def _lag_bytes(context: Context, system: str) -> int | None:
-    if not hasattr(context.connectors[system], "slot_state"):
-        return None
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            connector: Any = await context.connector(system)
-            state = await connector.slot_state()
-            return int(state.behind) if state else None
-    except TROUBLE:
-        return None
 
 
 async def progress_of(context: Context, asked: Asked) -> list[Json]:

@@ -121,6 +121,7 @@ async def _answered(gaps: list[float]) -> bool:
     return bool(gaps)
 
 
+SOON_MS = 10
 GAP = (
     "select extract(epoch from max(at) - max(at) filter (where by_hub)) * 1000 from written"
     " where id = $1 having max(at) > max(at) filter (where by_hub)"
@@ -132,7 +133,7 @@ async def test_an_edit_right_after_our_own_write_is_not_taken_for_its_echo(ring:
     async with hub_on(ring) as (hub, _):
         await settled(hub, ring)
         await ring.script(TRIGGERS)
-        wanted = [f"Quick{number}" for number in range(8)]
+        wanted = [f"Quick{number}" for number in range(40)]
         gaps: list[float] = []
         for number, text in enumerate(wanted):
             async with answering(ring, friend, [text]) as gap:
@@ -144,4 +145,6 @@ async def test_an_edit_right_after_our_own_write_is_not_taken_for_its_echo(ring:
             assert next(r for r in held.crm["contacts"] if r["id"] == friend.crm)["first_name"] == text
             contact = next(r for r in held.hubspot["contacts"] if r["id"] == friend.hubspot)
             assert contact["properties"]["firstname"] == text, "the quick edit arrived nowhere"
-        assert min(gaps) < 10, gaps
+            if len(gaps) >= 8 and min(gaps) < SOON_MS:
+                return
+        pytest.fail(f"no edit came within {SOON_MS} ms after a write, so nothing was shown: {gaps}")
