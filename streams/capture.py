@@ -141,8 +141,9 @@ async def to_records(
     nor clock, the record's previous event stands in for them. `parents` are the traces that records' changes come in
     with; they were seen at `observed` (microseconds; now by default)."""
     observed, traced = observed or now(), tracing.on()
-    unfit = [(change, why) for change in changes if (why := aside.unfit(change))]
-    changes = [change for change in changes if not aside.unfit(change)] if unfit else changes
+    looked = [(change, aside.unfit(change)) for change in changes]
+    unfit = [(change, why) for change, why in looked if why]
+    changes = [change for change, why in looked if not why]
     previous = await _previous(context, [c for c in changes if c.version is None and c.at is None])
     records = []
     for change in changes:

@@ -92,11 +92,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(pool: asyncpg.Pool, vendor: Vendor) -> AsyncIterator[Bench]:
+async def bench(pool: asyncpg.Pool, vendor: Vendor, log_url: str = "postgresql://") -> AsyncIterator[Bench]:
     """A hub that has read nothing yet."""
     entity, key = vendor.mapping.entity, (vendor.system, vendor.mapping.object)
     model = Model({entity.name: entity}, {key: vendor.mapping}, "1")
-    stages = await make(pool, model)
+    stages = await make(pool, model, log_url)
     stages.context = replace(stages.context, connectors={vendor.system: vendor.connector})
     streams = [s for s in vendor.connector.streams() if vendor.mapping.object in s.objects]
     made = Bench(stages, vendor, [Capture(stages.context, vendor.system, s) for s in streams])

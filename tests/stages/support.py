@@ -18,7 +18,7 @@ from streams import outcomes, receipts, steward
 from streams.capture import to_records
 from streams.context import Context
 from streams.ledger import Ledger, balance, change_topics
-from streams.log import Batch, NewRecord, PostgresLog, Record, open_log
+from streams.log import Batch, NewRecord, Record, open_log
 from streams.log_postgres import set_up
 from streams.plan import Plan
 from streams.preparing import Prepared, prepare
@@ -209,13 +209,12 @@ def _batch(records: Sequence[Record]) -> Batch:
     return Batch(records[0].topic, records[0].partition, tuple(records))
 
 
-async def make(pool: asyncpg.Pool, model: Model) -> Stages:
-    """Tables and topics of a new hub in an empty database."""
+async def make(pool: asyncpg.Pool, model: Model, log_url: str = "postgresql://") -> Stages:
+    """Tables and topics of a new hub in an empty database, on its own log or on a new Kafka."""
     async with pool.acquire() as conn, conn.transaction():
         await set_up(conn)
         await conn.execute(files("streams").joinpath("state.sql").read_text())
-    log = open_log("postgresql://", pool)
-    assert isinstance(log, PostgresLog)
+    log = open_log(log_url, pool)
     changes = [changes_topic(s, o) for s, o in model.mappings] + [changes_topic(steward.SYSTEM, steward.OBJECT)]
     await log.ensure_topics([*STATIC, *changes, *map(golden_topic, model.entities), *map(notices_topic, model.systems)])
     return Stages(Context(model, pool, log, await Codec.prepare(TableRegistry(pool))))
