@@ -1,6 +1,6 @@
 # `make help` lists the targets. Everything is installed into .venv from the hash-pinned files under requirements/.
 PYTHON ?= python3
-OTHER ?= python3.12
+OTHER ?= $(shell for p in python3.12 "$$(pyenv prefix 3.12 2>/dev/null)/bin/python" python3.13; do "$$p" -c "" 2>/dev/null && echo "$$p" && break; done)
 BIN := .venv/bin
 LOG ?= embedded
 .DEFAULT_GOAL := help
@@ -31,12 +31,13 @@ setup: .venv/dev.stamp ## Build .venv with everything that tests and checks need
 	.venv-other/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
 	@mkdir -p .venv && touch $@
 
-other: .venv/other.stamp ## Build .venv-other with another Python (OTHER=python3.12), by which tests rebuild golden records too
+other: .venv/other.stamp ## Build .venv-other with another Python (OTHER=python3.12), by which a test rebuilds golden records too
 
 demo: $(if $(filter kafka,$(LOG)),.venv/kafka.stamp,.venv/run.stamp) ## Run the hub's main job on a seeded CRM, HubSpot and Mailchimp (LOG=kafka: on a local broker)
 	$(BIN)/hub demo --log $(LOG)
 
 test: .venv/dev.stamp ## Run the tests, on a real PostgreSQL and a real Kafka broker
+	-@[ -z "$(OTHER)" ] || $(MAKE) --no-print-directory other
 	$(BIN)/python -m pytest --numprocesses 2
 
 check: .venv/dev.stamp lint types ## Lint, types and import direction

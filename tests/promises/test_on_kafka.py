@@ -11,6 +11,7 @@ from tests.promises.auditing import bench
 from tests.promises.test_bad_input_rows import check_odd_log
 from tests.promises.test_p5_deletes import check_history
 from tests.promises.test_p7_replay import check_any_order
+from tests.promises.test_p9_trouble import check_rebalance
 from tests.promises.vendors import hubspot
 from tests.stages.model import model
 from tests.stages.support import Stages, make
@@ -41,3 +42,8 @@ async def test_any_interleaving_gives_the_bytes_of_live(hub: Stages, figures: Fi
 
 async def test_damaged_records_of_the_log_are_parked(hub: Stages, figures: Figures) -> None:
     figures("P9", log="kafka", **await check_odd_log(hub, 1, 30))
+
+
+async def test_a_rebalance_does_not_hide_a_failing_stage(kafka: Broker, pool: asyncpg.Pool, figures: Figures) -> None:
+    figures("P9", log="kafka", looked_at_after_a_rebalance=(kept := await check_rebalance(kafka.url, pool)))
+    assert kept >= 1

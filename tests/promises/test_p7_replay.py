@@ -29,7 +29,7 @@ __all__ = ["hub"]
 
 LONG = os.environ.get("HUB_LONG") == "1"
 ROOT = Path(__file__).parents[2]
-OTHER = ROOT / ".venv-other/bin/python"
+OTHER, STAMP = ROOT / ".venv-other/bin/python", ROOT / ".venv/other.stamp"
 LENGTH, ORDERS = 60, 5
 
 
@@ -124,7 +124,7 @@ async def test_other_processes_rebuild_the_same_bytes(hub: Stages, database: str
     figures("P7", processes=3, partitions=len(here.hashes))
 
 
-@pytest.mark.skipif(not OTHER.exists(), reason="no .venv-other: `make other` builds it where there is a newer Python")
+@pytest.mark.skipif(not STAMP.exists(), reason="no .venv-other: `make other` builds it where there is a newer Python")
 async def test_another_python_rebuilds_the_same_bytes(hub: Stages, database: str, figures: Callable[..., None]) -> None:
     await live(hub, 98, 2 * LENGTH)
     here, there = await hub.replay(), await elsewhere(OTHER, database, "1")
