@@ -14,11 +14,17 @@ import pytest
 from hub.edge import embedded, kafka_local
 from hub.edge.embedded import Embedded
 from hub.edge.kafka_local import Broker
+from hub.edge.main import collect_seldom
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--seed N` runs simulations with that seed only, to see a failure again."""
     parser.addoption("--seed", type=int, default=None, help="run every simulation with this seed only")
+
+
+def pytest_collection_finish() -> None:
+    """The collector as in the hub's own processes."""
+    collect_seldom()
 
 
 @pytest.fixture
