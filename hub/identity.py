@@ -23,9 +23,10 @@ ROLES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class IdentityEvent:
-    """What was decided about identity: a link (record to golden id), a merge (golden id into another), an unmerge."""
+    """What was decided about identity: a link (record to golden id), a merge (golden id into another), an unmerge, a move
+    (record to another golden id, since new match settings set it apart)."""
 
-    kind: Literal["link", "merge", "unmerge"]
+    kind: Literal["link", "merge", "unmerge", "move"]
     golden_id: str
     entity: str
     event_id: str

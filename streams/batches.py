@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import structlog
 
-from streams import metrics, position
+from streams import metrics, position, versions
 from streams.context import MAX_RECORD_BYTES, Context, emit, now, publish
 from streams.faults import INFRASTRUCTURE
 from streams.log_postgres import Connection
@@ -39,6 +39,7 @@ async def process(context: Context, stage: str, batches: Sequence[Batch], work: 
 
 async def _transact(context: Context, stage: str, batches: Sequence[Batch], work: Work) -> None:
     async with metrics.tally(), context.pool.acquire() as conn, conn.transaction():
+        await versions.in_effect(context, conn)
         ordered = sorted(batches, key=lambda batch: (batch.topic, batch.partition))
         fresh = [records for batch in ordered if (records := await position.fresh(conn, stage, batch))]
         if not fresh:

@@ -76,8 +76,8 @@ def find(
     known = {(c.event_id, c.field) for c in found}
     for golden_id, states in joined.items():
         for state in states:
-            met = _met(golden_id, entities[state.entity], state, projected[golden_id])
-            found += [c for c in met if (c.event_id, c.field) not in known]
+            against = met(golden_id, entities[state.entity], state, projected[golden_id])
+            found += [c for c in against if (c.event_id, c.field) not in known]
     return found
 
 
@@ -107,7 +107,7 @@ def _contested(golden_id: str, reading: Reading, projected: Projected) -> list[C
     return found
 
 
-def _met(golden_id: str, entity: Entity, state: RecordState, projected: Projected) -> list[Conflict]:
+def met(golden_id: str, entity: Entity, state: RecordState, projected: Projected) -> list[Conflict]:
     """The values of one record that lost, as far as it still holds them."""
     found = []
     for name, choice in projected.choices.items():
@@ -131,7 +131,7 @@ async def store(
     await _close(conn, projected)
     if not found:
         return []
-    rows = [_row(c) for c in found]
+    rows = [row_of(c) for c in found]
     for row in rows:
         metrics.count(metrics.CONFLICTS, str(row["entity"]), str(row["state"]))
     await conn.executemany(
@@ -145,7 +145,8 @@ async def store(
     ]
 
 
-def _row(conflict: Conflict) -> dict[str, object]:
+def row_of(conflict: Conflict) -> dict[str, object]:
+    """A conflict as it is stored, and as its event tells it."""
     mine, winner = conflict.candidate, conflict.choice.winner
     return {
         "golden_id": conflict.golden_id, "entity": conflict.entity.name, "field": conflict.field,
@@ -163,12 +164,13 @@ async def _close(conn: Connection, projected: Mapping[str, Projected]) -> None:
         "select id, golden_id, field, event_id, rule from hub.conflict where state = 'open' and golden_id = any($1)",
         list(projected),
     )
-    over = [row["id"] for row in rows if not _stands(row, projected[row["golden_id"]])]
+    over = [row["id"] for row in rows if not stands(row, projected[row["golden_id"]])]
     if over:
         await conn.execute("update hub.conflict set state = 'resolved' where id = any($1::bigint[])", over)
 
 
-def _stands(row: asyncpg.Record | Mapping[str, Any], projected: Projected) -> bool:
+def stands(row: asyncpg.Record | Mapping[str, Any], projected: Projected) -> bool:
+    """Whether an open conflict is one still."""
     if row["rule"] == CONTESTED:
         return True
     choice = projected.choices.get(field_of(row["field"]))

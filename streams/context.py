@@ -49,6 +49,7 @@ class Context:
     renewal: Renewal | None = None
     watch: Watch = field(default_factory=Watch)
     data_dir: Path | None = None
+    configuration: str = ""  # the version that this process works by; "" asks for none
     looked: dict[str, float] = field(default_factory=dict)  # when paused targets' credentials were looked at
     poll_now: asyncio.Event = field(default_factory=asyncio.Event)
     _opened: set[str] = field(default_factory=set)

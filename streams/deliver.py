@@ -13,7 +13,7 @@ from contextlib import suppress
 import structlog
 
 from connectors.kit.connector import Connector
-from streams import breaker, metrics, probing
+from streams import breaker, metrics, probing, versions
 from streams.attempt import Attempt
 from streams.breaker import Circuit
 from streams.context import Context
@@ -77,10 +77,12 @@ class Deliverer:
 
     async def _leased(self, conn: Connection, lane: Lane, circuit: Circuit) -> list[Prepared]:
         """What this step works on: a probe with a single write, whichever comes first, else all that is due in the lane."""
-        await renew(conn, self.token(lane))
-        await release_waiting(conn, self.target)
-        rows, taken = (1, Lane.any) if circuit is Circuit.half_open else (ROWS, lane)
-        dues = await lease(conn, self.target, self.token(lane), rows, taken)
+        async with conn.transaction():
+            await versions.in_effect(self.context, conn)
+            await renew(conn, self.token(lane))
+            await release_waiting(conn, self.target)
+            rows, taken = (1, Lane.any) if circuit is Circuit.half_open else (ROWS, lane)
+            dues = await lease(conn, self.target, self.token(lane), rows, taken)
         return await prepare(conn, self.context.model, dues) if dues else []
 
     def _moved(self, lane: Lane) -> None:

@@ -10,8 +10,13 @@ class Contention(Exception):
     """Another worker changed the same identity meanwhile: the transaction must be done anew."""
 
 
+class Replaced(Exception):
+    """Another configuration is in effect than the one that this process works by: it waits, to be restarted."""
+
+
 INFRASTRUCTURE: tuple[type[Exception], ...] = (
     Contention,
+    Replaced,
     OSError,
     TimeoutError,
     KafkaError,

@@ -60,7 +60,7 @@ class Stored:
 async def prepare(conn: Connection, model: Model, dues: Sequence[Due]) -> list[Prepared]:
     """Compare golden records with what the target is known to hold."""
     stored = await _load(conn, dues)
-    return [_prepare(model, stored, due) for due in dues]
+    return [prepare_one(model, stored, due) for due in dues]
 
 
 async def _load(conn: Connection, dues: Sequence[Due]) -> Stored:
@@ -91,7 +91,8 @@ async def _goldens(conn: Connection, ids: Sequence[str]) -> dict[str, tuple[Gold
     }
 
 
-def _prepare(model: Model, stored: Stored, due: Due) -> Prepared:
+def prepare_one(model: Model, stored: Stored, due: Due) -> Prepared:
+    """The same of one row, from what is stored."""
     if due.golden_id not in stored.goldens:
         return Prepared(due, due.version, verdict=NoWrite("superseded", "part of another golden record now"))
     golden, version = stored.goldens[due.golden_id]

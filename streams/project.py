@@ -97,7 +97,7 @@ class Project:
         for reading in readings:
             used.update(_absorb(reading, intents, used))
         await save_records(conn, list({r.state.id: r.state for r in readings}.values()))
-        await _repoint(conn, into)
+        await repoint(conn, into)
         if used:
             await conn.execute("delete from hub.intent where key = any($1)", sorted(used))
         for system, missed in Counter(r.event.system for r in readings if r.near_miss).items():
@@ -184,7 +184,7 @@ def _unsaid(reading: Reading) -> dict[str, object] | None:
     }  # fmt: skip
 
 
-async def _repoint(conn: Connection, into: dict[str, str]) -> None:
+async def repoint(conn: Connection, into: dict[str, str]) -> None:
     """Everything of a golden record that became part of another now belongs to that other."""
     for loser, lives in sorted(into.items()):
         await conn.execute("update hub.record set golden_id = $2 where golden_id = $1", loser, lives)

@@ -51,7 +51,7 @@ async def project_all(
         metrics.count(metrics.GOLDEN, state.entity)
     emitted = await conflicts.store(context, conn, clashes, projected)
     await outcomes.open_rows(context.model, conn, by_golden, goldens, bumped, clashes)
-    return emitted + [_event(context, state, by_golden.get(state.golden_id, [])) for state in changed]
+    return emitted + [golden_event(context, state, by_golden.get(state.golden_id, [])) for state in changed]
 
 
 def _rekeyed(readings: Sequence[Reading]) -> bool:
@@ -100,7 +100,8 @@ def _out_of_line(model: Model, projected: Projected, sources: Sequence[RecordSta
     return False
 
 
-def _event(context: Context, state: GoldenState, readings: Sequence[Reading]) -> NewRecord:
+def golden_event(context: Context, state: GoldenState, readings: Sequence[Reading] = ()) -> NewRecord:
+    """A golden record as it is now; of several readings that led to it, the last is its cause."""
     last = readings[-1].event if readings else None
     datum = {
         "golden_id": state.golden_id,

@@ -53,9 +53,9 @@ async def replay(context: Context, swap: bool = False, progress: Progress = lamb
         golden = project_all(context, shadow)
         rebuilt.golden = len(golden)
         await _fill(conn, golden, shadow)
-        rebuilt.differences = await _compare(conn)
+        rebuilt.differences = await _compare(conn, list(context.model.entities))
         rebuilt.hashes = partition_hashes([(g, e, orjson.loads(fields), gone) for g, e, fields, gone in golden])
-        rebuilt.live = await _live_hashes(conn)
+        rebuilt.live = await _live_hashes(conn, list(context.model.entities))
         if swap and rebuilt.differences:
             await _swap(conn)
             rebuilt.swapped = True
@@ -87,19 +87,24 @@ async def _fill(conn: Connection, golden: list[tuple[str, str, str, bool]], shad
     await conn.copy_records_to_table("shadow_record", records=rows)
 
 
-async def _compare(conn: Connection) -> list[Difference]:
+async def _compare(conn: Connection, entities: list[str]) -> list[Difference]:
     """Golden records whose fields or deletion differ. A golden record that only the hub's own creates make up has no
     events behind it and is not compared."""
     rows = await conn.fetch(
         "select golden_id, l.fields as live, s.fields as rebuilt, l.deleted as gone, s.deleted as ends"
-        " from (select * from hub.golden where merged_into is null) l full join shadow_golden s using (golden_id)"
-        " where l.fields is distinct from s.fields or l.deleted is distinct from s.deleted order by golden_id"
+        " from (select * from hub.golden where merged_into is null and entity = any($1)) l"
+        " full join shadow_golden s using (golden_id)"
+        " where l.fields is distinct from s.fields or l.deleted is distinct from s.deleted order by golden_id",
+        entities,
     )
     return [Difference(r["golden_id"], _side(r["live"], r["gone"]), _side(r["rebuilt"], r["ends"])) for r in rows]
 
 
-async def _live_hashes(conn: Connection) -> dict[str, str]:
-    rows = await conn.fetch("select golden_id, entity, fields, deleted from hub.golden where merged_into is null")
+async def _live_hashes(conn: Connection, entities: list[str]) -> dict[str, str]:
+    rows = await conn.fetch(
+        "select golden_id, entity, fields, deleted from hub.golden where merged_into is null and entity = any($1)",
+        entities,
+    )
     return partition_hashes([(r[0], r[1], orjson.loads(r[2]), r[3]) for r in rows])
 
 

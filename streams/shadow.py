@@ -80,6 +80,8 @@ async def _read_decisions(context: Context, shadow: Shadow) -> None:
                 id_ = (datum["system"], datum["object"], datum["external_id"])
                 shadow.homes.setdefault(id_, datum["golden_id"])
                 shadow.entities.setdefault(id_, datum["entity"])
+            elif datum["kind"] == "move":
+                shadow.homes[datum["system"], datum["object"], datum["external_id"]] = datum["golden_id"]
             else:
                 shadow.merged[datum["golden_id"]] = datum["into"] if datum["kind"] == "merge" else None
 
@@ -144,7 +146,7 @@ def project_all(context: Context, shadow: Shadow) -> list[tuple[str, str, str, b
     golden = []
     for golden_id, states in sorted(groups.items()):
         entity = next((s.entity for s in states if s.entity), "")
-        if entity:
+        if entity in context.model.entities:
             made = project(golden_id, context.model.entities[entity], [s.source for s in states]).golden
             golden.append((golden_id, entity, orjson.dumps(projection.dump(made)).decode(), made.deleted))
     return golden

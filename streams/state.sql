@@ -318,3 +318,15 @@ create table if not exists hub.budget (
     nearly_used boolean not null default false,
     at timestamptz not null default now()
 ) with (fillfactor = 30);
+
+-- Deployed configurations: `number` counts deployments, a version that is deployed again gets the next one.
+alter table hub.configuration add column if not exists number bigint not null default 0;
+alter table hub.configuration add column if not exists author text not null default '';
+alter table hub.configuration add column if not exists reason text not null default '';
+
+-- The version in effect: one row. Whoever works by a configuration holds it shared while a batch lasts, so that none works
+-- by another once it is replaced.
+create table if not exists hub.deployed (
+    one boolean primary key default true check (one),
+    version text not null
+);

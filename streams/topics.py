@@ -41,8 +41,11 @@ DEADLETTERS = Topic("hub.deadletters", key="the parked event's own key")
 ALERTS = Topic("hub.alerts", key="what the alert is about", partitions=1, retention=timedelta(days=90))
 AUDITS = Topic("hub.audits", key="system, object and external id")
 SOURCES = Topic("hub.sources", key="system and object or stream", partitions=1, retention=timedelta(days=90))
+CONFIGURATION = Topic("hub.configuration", key="nothing: the versions in their order", partitions=1)
 
-STATIC: tuple[Topic, ...] = (IDENTITY, CONFLICTS, RECEIPTS, DECISIONS, DEADLETTERS, ALERTS, AUDITS, SOURCES)
+STATIC: tuple[Topic, ...] = (
+    IDENTITY, CONFLICTS, RECEIPTS, DECISIONS, DEADLETTERS, ALERTS, AUDITS, SOURCES, CONFIGURATION,
+)  # fmt: skip
 
 
 def changes_topic(system: str, obj: str) -> Topic:

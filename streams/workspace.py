@@ -111,6 +111,20 @@ async def records_of(conn: Connection, golden_ids: Iterable[str]) -> dict[str, l
     return by_golden
 
 
+async def every_record(conn: Connection) -> dict[RecordId, RecordState]:
+    """All records, in id order; of a million some gigabytes."""
+    rows = await conn.fetch(f"select {RECORD_COLUMNS} from hub.record order by system, object, external_id")  # noqa: S608
+    return {state.id: state for state in map(_record, rows)}
+
+
+async def every_golden(conn: Connection) -> dict[str, GoldenState]:
+    """All golden records, those among them that live on inside another."""
+    rows = await conn.fetch(
+        "select golden_id, entity, version, fields, deleted, merged_into from hub.golden order by 1"
+    )
+    return {row["golden_id"]: _golden(row) for row in rows}
+
+
 async def lock_golden(conn: Connection, golden_ids: Iterable[str]) -> dict[str, GoldenState]:
     """The stored golden records among these, locked in id order."""
     rows = await conn.fetch(
@@ -118,12 +132,12 @@ async def lock_golden(conn: Connection, golden_ids: Iterable[str]) -> dict[str, 
         " where golden_id = any($1) order by golden_id for update",
         sorted(set(golden_ids)),
     )
-    return {
-        r["golden_id"]: GoldenState(
-            r["golden_id"], r["entity"], r["version"], orjson.loads(r["fields"]), r["deleted"], r["merged_into"]
-        )
-        for r in rows
-    }
+    return {row["golden_id"]: _golden(row) for row in rows}
+
+
+def _golden(row: asyncpg.Record) -> GoldenState:
+    fields = orjson.loads(row["fields"])
+    return GoldenState(row["golden_id"], row["entity"], row["version"], fields, row["deleted"], row["merged_into"])
 
 
 async def owners(conn: Connection, entity: str, keys: Sequence[Key]) -> dict[Key, str]:
@@ -171,6 +185,12 @@ REPLACE = (
     " claims = excluded.claims, view = excluded.view, keys = excluded.keys, gone = excluded.gone,"
     " last_event = excluded.last_event"
 )
+
+
+async def replace_records(conn: Connection, states: Sequence[RecordState]) -> None:
+    """Store records whatever is stored of them, their entity included."""
+    if states:
+        await _save(conn, states, f"{REPLACE}, entity = excluded.entity")
 
 
 async def _save(conn: Connection, states: Sequence[RecordState], conflict: str) -> int:

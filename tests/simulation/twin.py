@@ -219,7 +219,7 @@ class Twin:
         """Open conflicts: those that stand, and new ones that a person must look at."""
         for place, (golden, *_, rule) in list(self.reviews.items()):
             row = {"event_id": place[0], "field": place[1], "rule": rule}
-            if golden in projected and not conflicts._stands(row, projected[golden]):
+            if golden in projected and not conflicts.stands(row, projected[golden]):
                 del self.reviews[place]
         for one in found:
             if one.open:
@@ -280,7 +280,7 @@ class Twin:
         reviews = {(r[1], r[2], r[3], r[4]) for r in self.reviews.values()}
         stored = Stored(goldens, records, {}, reviews)
         dues = [Due(target, g, row.entity, row.version, 1, None) for g, row in leased.items()]
-        return [preparing._prepare(self.model, stored, due) for due in dues]
+        return [preparing.prepare_one(self.model, stored, due) for due in dues]
 
     def _leave(self, writes: Sequence[Write]) -> None:
         for w in writes:
