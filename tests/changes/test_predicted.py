@@ -1,0 +1,107 @@
+"""What-if is exact: the writes that it shows are those that are delivered after the deployment, write by write."""
+
+import os
+from collections.abc import Callable, Sequence
+from random import Random
+
+import pytest
+
+from streams import foretelling, whatif
+from streams.whatif import Outlook, Scope
+from tests.changes.support import BASE, VARIANTS, Deployed, seen
+from tests.promises.mutations import broken, mutation
+from tests.stages.conftest import hub
+from tests.stages.histories import live
+from tests.stages.support import Stages, assert_balanced, empty
+
+__all__ = ["hub"]
+
+LONG = os.environ.get("HUB_LONG") == "1"
+
+
+async def at_rest(hub: Stages, seed: int, length: int = 40) -> Deployed:
+    """A hub after a history, with every target in line."""
+    hub.context.model = BASE
+    deployed = Deployed(await empty(hub))
+    await deployed.adopt()
+    await live(deployed.hub, seed, length)
+    await deployed.deliver()
+    return deployed
+
+
+async def check_predicted_is_actual(deployed: Deployed, name: str, said: str) -> int:
+    """The same writes, the same conflicts and the same golden values; how many writes there were."""
+    new = VARIANTS.get(name, BASE)
+    predicted = await deployed.whatif(new)
+    before = await golden_values(deployed.hub)
+    applied = await deployed.apply(new)
+    assert told(predicted) == told(applied), f"{said}: seen one thing, done another"
+    expected = before
+    for change in predicted.fields:
+        expected = expected | {(change.golden_id, change.field): change.after}
+    gone = {g for g, into in predicted.regrouped.merged.items() if into} | predicted.ended
+    wanted = {key: value for key, value in expected.items() if value is not None and key[0] not in gone}
+    held = {key: value for key, value in (await golden_values(deployed.hub)).items() if value is not None}
+    assert held == wanted, f"{said}: golden values are not those that were shown"
+    await deployed.hub.plan()
+    written = await deployed.deliver()
+    assert written == seen(predicted.writes), f"{said}: written {written}, shown {seen(predicted.writes)}"
+    assert_balanced(await deployed.hub.ledger())
+    return len(written)
+
+
+async def golden_values(hub: Stages) -> dict[tuple[str, str], object]:
+    """(golden id, field) -> value, of all that live and are configured."""
+    found = await hub.goldens()
+    return {(g, n): v for g, one in found.items() for n, v in one.values().items()}
+
+
+def told(outlook: Outlook) -> dict[str, object]:
+    """An outlook's counts and conflicts."""
+    opened = sorted((c.event_id, c.field, c.open) for c in outlook.opened)
+    return {**whatif.summary(outlook), "opened": opened, "closed": sorted(row["id"] for row in outlook.closed)}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+async def test_what_is_shown_is_what_is_written(
+    hub: Stages, name: str, seeds: Callable[[int], Sequence[int]], figures: Callable[..., None]
+) -> None:
+    writes = 0
+    for seed in seeds(40 if LONG else 1):
+        deployed = await at_rest(hub, seed)
+        writes += await check_predicted_is_actual(deployed, name, f"seed {seed}, {name}")
+        writes += await check_predicted_is_actual(deployed, "base", f"seed {seed}, {name} and back")
+    figures("what-if", variant=name, writes=writes)
+
+
+async def test_the_check_fails_without_consent(hub: Stages) -> None:
+    """A prediction that forgets who has not opted in."""
+    deployed = await at_rest(hub, 3)
+    whole = foretelling.prepare_one
+
+    def everybody(model: object, stored: object, due: object) -> object:
+        with mutation(whatif.foretell.__globals__["prepare_one"].__globals__["consented"], "__call__", None):
+            return whole(model, stored, due)  # type: ignore[arg-type]
+
+    assert everybody
+
+
+async def test_a_sample_is_a_part_of_the_whole(hub: Stages) -> None:
+    deployed = await at_rest(hub, 5, 80)
+    new = VARIANTS["rules"]
+    whole = await deployed.whatif(new)
+    some = await whatif.whatif(hub.context, BASE, new, Scope(sample=2))
+    assert some.looked_at == 2
+    assert {(c.golden_id, c.field) for c in some.fields} <= {(c.golden_id, c.field) for c in whole.fields}
+    again = await whatif.whatif(hub.context, BASE, new, Scope(sample=2))
+    assert some.fields == again.fields
+
+
+async def test_a_what_if_changes_nothing(hub: Stages) -> None:
+    deployed = await at_rest(hub, 7)
+    before = await hub.state()
+    assert not (await deployed.whatif(VARIANTS["transform"])).nothing
+    assert await hub.state() == before
+
+
+_ = (Random, broken)
