@@ -11,6 +11,7 @@ import orjson
 
 from hub import fold
 from hub.fold import DELETED
+from streams import versions
 from streams.context import Context, publish
 from streams.hashes import partition_hashes
 from streams.log_postgres import Connection
@@ -44,6 +45,7 @@ async def replay(context: Context, swap: bool = False, progress: Progress = lamb
     shadow = Shadow()
     await catch_up(context, shadow, await _positions(context), progress)
     async with context.pool.acquire() as conn, conn.transaction():
+        await versions.in_effect(context, conn)
         rows = await conn.fetch(
             "select topic, partition, next_offset from hub.position where stage = $1 order by 2, 3 for update", STAGE
         )

@@ -240,7 +240,7 @@ create table if not exists hub.alarm (
 
 create table if not exists hub.configuration (
     version text primary key,
-    document jsonb not null,
+    document json not null,                      -- in the order in which it was written, which matters
     at timestamptz not null default now()
 );
 
@@ -320,6 +320,7 @@ create table if not exists hub.budget (
 ) with (fillfactor = 30);
 
 -- Deployed configurations: `number` counts deployments, a version that is deployed again gets the next one.
+alter table hub.configuration alter column document type json;
 alter table hub.configuration add column if not exists number bigint not null default 0;
 alter table hub.configuration add column if not exists author text not null default '';
 alter table hub.configuration add column if not exists reason text not null default '';

@@ -88,7 +88,7 @@ async def record(context: Context, conn: Connection, said: Deployment, *, quiet:
     text = orjson.dumps(said.document)
     await conn.execute(
         "insert into hub.configuration (version, document, number, author, reason)"
-        " select $1, $2::jsonb, coalesce(max(number), 0) + 1, $3, $4 from hub.configuration"
+        " select $1, $2::json, coalesce(max(number), 0) + 1, $3, $4 from hub.configuration"
         " on conflict (version) do update set document = excluded.document, number = excluded.number,"
         " author = excluded.author, reason = excluded.reason, at = now()",
         said.version, text.decode(), said.author, said.reason,

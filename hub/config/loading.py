@@ -72,6 +72,21 @@ class Config:
     warnings: tuple[Problem, ...] = ()
     source: Source = field(default_factory=lambda: Source("hub.yaml"), repr=False)
 
+    @cached_property
+    def deployment(self) -> str:
+        """Identifies all that matters to what was decided and what is written: `version`, and where records go. Addresses,
+        limits, patience and audits do not count: they may change at any start."""
+        written = [_written(mapping) for mapping in self.model.mappings.values()]
+        systems = [(name, system.connector) for name, system in self.systems.items()]
+        return _digest([self.version, systems, written])
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """What is written in the file, without its comments. Secrets are in it by reference only, or loading would have
+        refused it."""
+        document: dict[str, Any] = orjson.loads(orjson.dumps(self.source.data, option=orjson.OPT_NON_STR_KEYS))
+        return document
+
     def mappings(self, entity: str) -> list[ObjectMap]:
         """Every object, of any system, that holds records of the entity; in the order of the file."""
         return [m for system in self.systems.values() for m in system.objects.values() if m.entity.name == entity]
@@ -231,6 +246,13 @@ def _described_field(entry: FieldMap, draft: Draft) -> list[Any]:
     own = draft.model.fields.get(entry.name)
     codec = own.codec if own else entry.codec is not None
     return [entry.name, entry.natives, entry.direction, entry.object, entry.identifies, dict(entry.options), codec]
+
+
+def _written(mapping: ObjectMap) -> list[Any]:
+    """What of a mapping decides which records are written there, besides what influences claims."""
+    fields = [(field.name, field.direction, field.unique) for field in mapping.fields]
+    where = [mapping.system, mapping.object, mapping.entity.name, mapping.create, mapping.on_delete, mapping.when]
+    return [*where, mapping.marketing, mapping.requires, mapping.constants, fields]
 
 
 def _system(name: str, connector: str, root: Root, objects: Sequence[ObjectMap]) -> SystemConfig:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from hub.edge import running
+from hub.edge import changing, running
 from hub.edge.cli import DEFAULT_CONFIG, DEFAULT_DATA, AsJson, ConfigPath, DataDir, Exit, app, go, with_hub
 from hub.edge.output import as_json, err, out, table
 from hub.edge.wiring import STAGES, Hub
@@ -33,13 +33,14 @@ def run(
     data_dir: DataDir = DEFAULT_DATA,
     until_idle: Annotated[bool, typer.Option("--until-idle", help="End when every change has its outcome.")] = False,
     limit: Annotated[float, typer.Option(help="With --until-idle: give up after so many seconds.")] = 3_600.0,
+    apply: Annotated[bool, typer.Option("--apply", help="Deploy the configuration if another is in effect.")] = False,
     host: Host = "127.0.0.1",
     port: Port = 8080,
     public_url: PublicUrl = "",
     json: AsJson = False,
 ) -> None:
     """Run all stages in this process: capture, project, plan, deliver."""
-    _run(config, data_dir, list(STAGES), host, port, public_url, limit if until_idle else None, json)
+    _run(config, data_dir, list(STAGES), host, port, public_url, limit if until_idle else None, json, apply)
 
 
 class StageName(StrEnum):
@@ -77,8 +78,11 @@ def _run(
     public_url: str,
     limit: float | None,
     json: bool,
+    apply: bool = False,
 ) -> None:
     async def work(hub: Hub) -> int:
+        if apply:
+            await changing.deploy_if_other(hub, "hub run --apply")
         async with running.started(hub, stages, host, port, public_url) as started:
             err.print(
                 f"running {', '.join(stages) or 'webhooks and API'}; {started.url}/readyz tells how it fares; Ctrl-C ends it"

@@ -6,6 +6,7 @@ from hub.edge import (
     commands_ask,
     commands_audit,
     commands_auth,
+    commands_change,
     commands_make,
     commands_parked,
     commands_run,
@@ -23,6 +24,7 @@ COMMANDS = (
     commands_parked,
     commands_audit,
     commands_source,
+    commands_change,
 )
 
 

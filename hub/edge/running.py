@@ -12,6 +12,7 @@ from typing import Any
 from connectors.kit.serving import serve
 from hub.edge import health, telemetry, web
 from hub.edge.wiring import STAGES, Hub, Worker, assemble
+from streams import versions
 from streams.ledger import Idle, idle
 
 
@@ -27,7 +28,9 @@ class Running:
 async def started(
     hub: Hub, stages: Sequence[str] = STAGES, host: str = "127.0.0.1", port: int | None = None, public_url: str = ""
 ) -> AsyncIterator[Running]:
-    """Start the stages and (with a port; 0 picks one) the web server; stop all at the end."""
+    """Start the stages and (with a port; 0 picks one) the web server; stop all at the end. Raises Reject where another
+    configuration is in effect."""
+    await versions.adopt(hub.context, hub.config.document, "hub run")
     worker = assemble(hub, stages)
     async with telemetry.exported():
         await worker.workers.start()

@@ -97,8 +97,9 @@ async def _open(config: Config, data_dir: Path, connect: bool, env: Mapping[str,
     await events.ensure_topics(topics(config))
     codec = await Codec.prepare(registry)
     context = Context(
-        config.model, pool, events, codec, connectors, config.patience, credentials, config.watch, data_dir
-    )
+        config.model, pool, events, codec, connectors, config.patience, credentials, config.watch, data_dir,
+        config.deployment,
+    )  # fmt: skip
     stack.push_async_callback(_close, context)
     if connect:
         credentials.give(connectors, tokens.store(config, pool, data_dir, env))

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable, Sequence
-from random import Random
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from streams import foretelling, whatif
+from hub.model import Model
+from streams import applying, preparing, whatif
 from streams.whatif import Outlook, Scope
 from tests.changes.support import BASE, VARIANTS, Deployed, seen
 from tests.promises.mutations import broken, mutation
@@ -71,19 +73,39 @@ async def test_what_is_shown_is_what_is_written(
         deployed = await at_rest(hub, seed)
         writes += await check_predicted_is_actual(deployed, name, f"seed {seed}, {name}")
         writes += await check_predicted_is_actual(deployed, "base", f"seed {seed}, {name} and back")
-    figures("what-if", variant=name, writes=writes)
+    figures("P7", predicted_writes=writes)
 
 
-async def test_the_check_fails_without_consent(hub: Stages) -> None:
-    """A prediction that forgets who has not opted in."""
-    deployed = await at_rest(hub, 3)
-    whole = foretelling.prepare_one
+@dataclass(slots=True)
+class Careless(Deployed):
+    """Looks at what would change with a mechanism switched off; deploys as ever."""
 
-    def everybody(model: object, stored: object, due: object) -> object:
-        with mutation(whatif.foretell.__globals__["prepare_one"].__globals__["consented"], "__call__", None):
-            return whole(model, stored, due)  # type: ignore[arg-type]
+    off: tuple[Any, str, Any] = (None, "", None)
 
-    assert everybody
+    async def whatif(self, new: Model) -> Outlook:
+        with mutation(*self.off):
+            return await Deployed.whatif(self, new)
+
+
+@pytest.mark.parametrize(
+    ("what", "off", "variant"),
+    [
+        ("who has not opted in is written to", (preparing, "consented", lambda golden: True), "rules"),
+        ("what is under review is written", (whatif, "_reviews", lambda state, found: set()), "review"),
+        ("all fields are written", (preparing, "diff", lambda golden, m, view, primary=True: golden), "transform"),
+    ],
+)
+async def test_the_check_fails(hub: Stages, what: str, off: tuple[Any, str, Any], variant: str) -> None:
+    with broken(what):
+        for seed in range(10):
+            deployed = await at_rest(hub, seed)
+            await check_predicted_is_actual(Careless(deployed.hub, off=off), variant, f"seed {seed}")
+
+
+async def test_the_check_fails_where_nothing_is_queued(hub: Stages) -> None:
+    with mutation(applying, "_bumped", lambda outlook: []), broken("nothing is queued"):
+        for seed in range(10):
+            await check_predicted_is_actual(await at_rest(hub, seed), "transform", f"seed {seed}")
 
 
 async def test_a_sample_is_a_part_of_the_whole(hub: Stages) -> None:
@@ -102,6 +124,3 @@ async def test_a_what_if_changes_nothing(hub: Stages) -> None:
     before = await hub.state()
     assert not (await deployed.whatif(VARIANTS["transform"])).nothing
     assert await hub.state() == before
-
-
-_ = (Random, broken)
