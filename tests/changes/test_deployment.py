@@ -22,7 +22,8 @@ CHANGED = {
     "phone: latest ": "phone: {truth: [hubspot, crm]} ",
     "job_title: {truth: [hubspot, crm]}": "job_title: {truth: [crm, hubspot]}",
     "          lifecycle:\n            native: lifecycle\n            options: {mql": (
-        "          country: country\n          lifecycle:\n            native: lifecycle\n            options: {lead: other, mql"
+        "          country: country\n          lifecycle:\n            native: lifecycle\n"
+        "            options: {lead: other, mql"
     ),
 }
 
@@ -37,13 +38,13 @@ def rewritten(systems: Systems, texts: dict[str, str]) -> None:
 
 
 async def receipts(hub: Hub) -> list[dict[str, Any]]:
-    """Every receipt of a write that was taken, in the order of the log's partitions."""
+    """Every receipt, in the order of the log's partitions."""
     found = []
     for (topic, partition), end in sorted((await hub.context.log.ends([RECEIPTS.name])).items()):
         records = await hub.context.log.read(topic, partition, 0, end or 1)
         await hub.context.codec.learn(r.value for r in records)
         found += [hub.context.codec.decode(r.value)[1] for r in records]
-    return [one for one in found if one["outcome"] in ("applied", "unchanged")]
+    return found
 
 
 async def calls(systems: Systems) -> int:
@@ -83,25 +84,28 @@ async def deployed(systems: Systems) -> int:
     """Deploy the configuration in the file; how many receipts there were before. Nobody is called."""
     before = await calls(systems)
     async with open_hub(read_config(systems.config, systems.env), env=systems.env, connect=False) as hub:
-        await changing.deploy(hub, "ann", "because", env=systems.env)
         known = len(await receipts(hub))
+        await changing.deploy(hub, "ann", "because", env=systems.env)
     assert await calls(systems) == before, "to deploy calls nobody"
     return known
 
 
 async def check_done_as_shown(systems: Systems, outlook: Outlook) -> int:
-    """Deploy, run until idle: the writes are those that were shown, each once; and the log tells the same story."""
-    async with open_hub(read_config(systems.config, systems.env), env=systems.env, connect=False) as hub:
-        known = {one["key"] + str(one["at"]) for one in await receipts(hub)}
-    await deployed(systems)
+    """Deploy, run until idle: the writes are those that were shown, each taken once, or refused by the vendor."""
+    known = await deployed(systems)
     async with hub_on(systems, web=False) as (hub, _):
         await settled(hub, systems)
-        done = sorted(of_receipt(one) for one in await receipts(hub) if one["key"] + str(one["at"]) not in known)
-        wanted = sorted(map(of_write, outlook.writes))
-        assert done == wanted, f"done otherwise than shown: {[*set(done) ^ set(wanted)][:6]}"
+        done = sorted(await receipts(hub), key=lambda one: int(one["at"]))[known:]
+        taken = [of_receipt(one) for one in done if one["outcome"] in ("applied", "unchanged")]
+        refused = {of_receipt(one) for one in done if one["outcome"] == "refused"}
+        wanted = {of_write(write) for write in outlook.writes}
+        differing = ({*taken} | refused) ^ wanted
+        assert not differing, f"done otherwise than shown: {[*differing][:6]}"
+        assert len(set(taken)) == len(taken), "something was written twice"
+        assert len(refused) < len(taken) / 4, "most of what was shown was taken"
         found = await changing.every_version(hub)
         assert found[-1].version == hub.config.deployment
-    return len(done)
+    return len(taken)
 
 
 @pytest.mark.timeout(300)
