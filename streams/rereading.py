@@ -68,7 +68,10 @@ async def reread(
         made.events += 1
         for one in (one for one in expand(event) if whole or one.record in live):
             _compare(made, old, new, live, one, affected)
-    _forget_unmapped(made, old, new)
+    for id_, state in live.items():
+        if names := _reworded(old.mapping(*id_[:2]), new.mapping(*id_[:2]), state):
+            affected.setdefault(id_, set()).update(names)
+    _forget_unmapped(made, new)
     tracks = {id_: _Track(RecordState(id_, "")) for id_ in affected}
     async for event in _events(context, old, new, decided, upto, {id_[2].encode() for id_ in affected}):
         for one in expand(event):
@@ -165,7 +168,15 @@ def _misread(claims: Mapping[str, Claim], event: Event, reading: Reading) -> Ite
             yield field_of(name)
 
 
-def _forget_unmapped(made: Reread, old: Model, new: Model) -> None:
+def _reworded(old: ObjectMap | None, new: ObjectMap | None, state: RecordState) -> set[str]:
+    """Fields that the hub wrote and that the new mapping reads otherwise, whether or not an event has told of them yet."""
+    if old is None or new is None:
+        return set()
+    ours = {name: held.value for name, held in state.view.items() if held.ours}
+    return {n for n, value in ours.items() if translated(old, old, n, value) != translated(old, new, n, value)}
+
+
+def _forget_unmapped(made: Reread, new: Model) -> None:
     """What nothing reads any more claims nothing."""
     for id_, state in made.records.items():
         if id_[0] != STEWARD and new.mapping(*id_[:2]) is None and state.claims:

@@ -9,11 +9,11 @@ import orjson
 from hub.entity import Entity
 from hub.mapping import Codec, FieldMap, ObjectMap
 from hub.model import Model
-from hub.receipt import Applied
 from hub.rules import Rule
 from hub.write import Write
 from streams import versions
 from streams.applying import apply
+from streams.topics import golden_topic
 from streams.versions import Deployment
 from streams.whatif import Outlook, whatif
 from tests.stages.model import COMPANY, CONTACT, CRM, FIRMS, NEWS, SHOP
@@ -92,6 +92,7 @@ class Deployed:
         """Put a model into effect, and go on with it, as after a restart."""
         former, self.version = str(self.version), self.version + 1
         said = Deployment(str(self.version), {"version": self.version}, "ann", "because")
+        await self.hub.context.log.ensure_topics(map(golden_topic, new.entities))
         outlook = await apply(self.hub.context, self.hub.context.model, new, said, former)
         self.hub.context.model, self.hub.context.configuration = new, str(self.version)
         return outlook
@@ -124,6 +125,3 @@ def _named(target: str, values: dict[str, Any]) -> dict[str, Any]:
 
 def _is_ref(value: Any) -> bool:
     return isinstance(value, dict) and "id" in value
-
-
-__all__ = ["BASE", "VARIANTS", "Applied", "Deployed", "model_of", "seen"]
