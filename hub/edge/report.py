@@ -11,6 +11,7 @@ from hub.write import Write
 from streams.whatif import Outlook, summary
 
 EXAMPLES = 20
+ROWS = 1_000
 Document = Mapping[str, Any]
 
 
@@ -127,7 +128,7 @@ def _said(write: Document) -> tuple[Any, ...]:
 
 
 def page(told: Document) -> str:
-    """A page in HTML with everything in it, which loads nothing from anywhere. All values are escaped."""
+    """A page in HTML, which loads nothing from anywhere; of each part up to ROWS rows. All values are escaped."""
     counts = told["summary"]
     cards = [
         ("events read", counts["events"]),
@@ -149,11 +150,12 @@ def page(told: Document) -> str:
 
 def _section(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    lines = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows)
+    lines = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows[:ROWS])
+    more = f"<p>… and {len(rows) - ROWS:,} more: <code>--json</code> tells them all.</p>" if len(rows) > ROWS else ""
     opened = " open" if len(rows) <= EXAMPLES else ""
     return (
         f"<details{opened}><summary>{escape(title)} <span>{len(rows):,}</span></summary>"
-        f"<div><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div></details>"
+        f"<div><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>{more}</div></details>"
     )
 
 
