@@ -117,6 +117,10 @@ async def test_a_sample_is_a_part_of_the_whole(hub: Stages) -> None:
     assert {(c.golden_id, c.field) for c in some.fields} <= {(c.golden_id, c.field) for c in whole.fields}
     again = await whatif.whatif(hub.context, BASE, new, Scope(sample=2))
     assert some.fields == again.fields
+    since = await hub.context.pool.fetchval("select max(observed_at) from hub.event")
+    newest, older = (Scope(since=since), Scope(until=since))
+    assert 0 < (await whatif.whatif(hub.context, BASE, new, newest)).looked_at < whole.looked_at
+    assert 0 < (await whatif.whatif(hub.context, BASE, new, older)).looked_at <= whole.looked_at
 
 
 async def test_a_what_if_changes_nothing(hub: Stages) -> None:
