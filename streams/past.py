@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
+import orjson
 
 from hub.errors import Reject
 from hub.event import from_avro
@@ -188,7 +189,9 @@ class Then:
     def golden(self, golden_id: str) -> Projected | None:
         """The golden record; None while there was none of this id, or it was part of another."""
         members = self.members(golden_id)
-        return project(golden_id, self.model.entities[self.past.entity], [m.source for m in members]) if members else None
+        return (
+            project(golden_id, self.model.entities[self.past.entity], [m.source for m in members]) if members else None
+        )
 
 
 def begin(context: Context, past: Past) -> Then:
@@ -217,3 +220,8 @@ async def fold(context: Context, past: Past, count: int) -> Then:
         then.take(context, step, told.get(step.place) if step.place else None)
     return then
 
+
+def stored(fields: str) -> dict[str, list[Any]]:
+    """The fields of a golden record as hub.golden keeps them."""
+    parsed: dict[str, list[Any]] = orjson.loads(fields)
+    return parsed

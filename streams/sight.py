@@ -60,7 +60,9 @@ def acknowledge(
     mapping = model.mapping(*id_[:2])
     if mapping is None:
         return
-    if id_ not in sights or linked.get(id_, 0) >= number > 0:  # created by this very write, whatever was known of its id
+    if (
+        id_ not in sights or linked.get(id_, 0) >= number > 0
+    ):  # created by this very write, whatever was known of its id
         sights[id_] = RecordState(id_, mapping.entity.name)
     state = sights[id_]
     written, stored = orjson.loads(receipt["written"]), orjson.loads(receipt["stored"])

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from connectors.kit.connector import Connector
 from connectors.kit.connector import Request as Webhook
+from hub.edge import history as histories
 from hub.edge import inquiry, source_status
 from hub.edge.wiring import Hub
 from hub.errors import HubError, Reject
@@ -119,7 +120,7 @@ def _questions(app: FastAPI, hub: Hub) -> None:
 
     @app.get("/api/history/{entity}/{name:path}")
     async def history(entity: str, name: str) -> list[dict[str, Any]]:
-        return await inquiry.history(context, entity, name)
+        return await histories.history(context, entity, name)
 
 
 async def _halted(hub: Hub) -> dict[str, Any]:

@@ -119,4 +119,6 @@ async def assert_as_live(hub: Stages, drawn: Sequence[Instant], seed: int) -> in
 def _difference(found: Any, wrote: Any) -> str:
     if found is None or wrote is None:
         return f"rebuilt {'nothing' if found is None else 'one'}, live {'nothing' if wrote is None else 'one'}"
-    return "; ".join(f"{part}: rebuilt {found[part]}, live {wrote[part]}" for part in found if found[part] != wrote[part])
+    return "; ".join(
+        f"{part}: rebuilt {found[part]}, live {wrote[part]}" for part in found if found[part] != wrote[part]
+    )
