@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -217,3 +218,9 @@ async def document(context: Context, entity: str, name: str) -> Json:
 def _golden(made: Projected) -> Json:
     fields: Mapping[str, GoldenField] = made.golden.fields
     return {"deleted": made.golden.deleted, "fields": {name: inquiry.field_told(f) for name, f in fields.items()}}
+
+
+def write(found: Json, path: Path) -> None:
+    """Write a document to a file that its owner alone can read."""
+    path.touch(mode=0o600)
+    path.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")

@@ -8,6 +8,7 @@ from hub.edge import (
     commands_auth,
     commands_make,
     commands_parked,
+    commands_past,
     commands_run,
     commands_source,
     commands_steward,
@@ -23,6 +24,7 @@ COMMANDS = (
     commands_parked,
     commands_audit,
     commands_source,
+    commands_past,
 )
 
 
