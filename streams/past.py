@@ -180,7 +180,7 @@ class Then:
         known = self.built.records
         records = [
             known.get(id_) or RecordState(id_, self.past.entity, home=home)
-            for id_, home in self.past.homes.items()
+            for id_, home in sorted(self.past.homes.items())
             if self.past.linked[id_] <= self.number and self.root(home) == golden_id
         ]
         pins = [s for id_, s in known.items() if id_[0] == steward.SYSTEM and self.root(s.home) == golden_id]

@@ -140,7 +140,8 @@ def event_told(thing: Past, event: Event) -> Json:
     """An event as it stands on the log, with what it did not claim (the hub's own, or only touched along)."""
     unsaid = {record: sorted(names) for (id_, record), names in thing.unsaid.items() if id_ == event.event_id}
     return {
-        "system": event.system, "object": event.object, "external_id": event.external_id, "op": event.op,
+        "event_id": event.event_id, "system": event.system, "object": event.object, "external_id": event.external_id,
+        "op": event.op,
         "at": moment(event.at), "observed_at": moment(event.observed_at), "channel": event.channel,
         "author": author(event), "fields": event.fields(), "merged": list(event.merged), "unsaid": unsaid,
     }  # fmt: skip
