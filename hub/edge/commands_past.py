@@ -103,6 +103,7 @@ def export(
     deleted: Annotated[bool, typer.Option("--deleted", help="A table with those that are deleted.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     data_dir: DataDir = DEFAULT_DATA,
+    json: AsJson = False,
 ) -> None:
     """Write a record's full history as one JSON document, or all golden records of an entity as Parquet or CSV."""
 
@@ -115,15 +116,15 @@ def export(
         if output is None:
             raise Reject("a table needs --output", "output")
         count = await exporting.export(hub.context, entity, format_, output, at, deleted)
-        return f"{count:,} records in {output}: {', '.join(columns(hub.context.model.entities[entity]))}"
+        return {"records": count, "file": str(output), "columns": columns(hub.context.model.entities[entity], format_)}
 
     if name is not None and at is not None:
         err.print("[red]error[/] a record's history is whole; --at is for tables, or for `hub show`")
         raise Exit(2)
     found = with_hub(config, data_dir, work)
-    if name is None:
-        out.print(found, soft_wrap=True)
-    elif output is None:
+    if name is not None and output is not None:
+        histories.write(found, output)
+    elif name is not None or json:
         as_json(found)
     else:
-        histories.write(found, output)
+        out.print(f"{found['records']:,} records in {output}: {', '.join(found['columns'])}", soft_wrap=True)

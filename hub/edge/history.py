@@ -130,7 +130,7 @@ def told_of(thing: Past, step: Step, said: Any) -> Json:
     """What a step was, by what stands on the log."""
     place = {"payload": "{}/{}@{}".format(*step.place)} if step.place else {}
     if step.kind in ("merge", "unmerge"):
-        return {"golden_id": step.golden_id, "into": step.into, "reason": step.reason}
+        return {"event_id": step.id, "golden_id": step.golden_id, "into": step.into, "reason": step.reason}
     if isinstance(said, Event):
         return {**event_told(thing, said), **place}
     return {**(_receipt(said) if said else {"removed": True}), **place}

@@ -6,7 +6,7 @@ JSON, and a struct is a column per part (`consent.status`). A null is *known to 
 too, and listed in the column `_unknown`.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -145,6 +145,6 @@ def _time(timestamp: str | None) -> datetime | None:
     return datetime.fromisoformat(timestamp.replace("Z", "+00:00")) if timestamp else None
 
 
-def columns(entity: Entity) -> Mapping[str, str]:
-    """Column name -> type, of Parquet."""
-    return {field.name: str(field.type) for field in _parquet(entity)}
+def columns(entity: Entity, format_: str) -> dict[str, str]:
+    """Column name -> type."""
+    return {field.name: str(field.type) for field in (_parquet if format_ == "parquet" else _csv)(entity)}
