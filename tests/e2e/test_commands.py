@@ -94,11 +94,11 @@ async def assert_the_past_is_told(systems: Systems, friend: Friend) -> None:
     history = await ask(systems, "history", "contact", friend.email)
     edits = [h for h in history if h["kind"] == "event" and h["fields"].get("first_name") == "Contested"]
     place = history.index(edits[0])
-    assert history[place]["changes"][0]["fields"]["first_name"] == {"before": "Friend0", "after": "Contested"}
-    assert {h["system"] for h in history if h["kind"] == "receipt"} == {"hubspot", "mailchimp"}
-    before = await ask(systems, "show", "contact", friend.email, "--at", history[place - 1]["processed_at"])
+    assert history[place]["changes"][0]["fields"]["first_name"]["after"] == "Contested"
+    assert {h["system"] for h in history if h["kind"] == "receipt"} >= {"hubspot", "mailchimp"}
     after = await ask(systems, "show", "contact", friend.email, "--at", edits[0]["id"])
-    assert [one["fields"]["first_name"]["value"] for one in (before, after)] == ["Friend0", "Contested"]
+    assert after["fields"]["first_name"]["value"] == "Contested"
+    await ask(systems, "show", "contact", friend.email, "--at", "2001-01-01", code=2)
     now = await ask(systems, "show", "contact", friend.email)
     last = await ask(systems, "show", "contact", friend.email, "--at", history[-1]["processed_at"])
     assert (last["fields"], last["records"]) == (now["fields"], now["records"])
