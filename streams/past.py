@@ -45,7 +45,8 @@ class Step:
 @dataclass(slots=True)
 class Past:
     """What is known of one thing's past without reading its payloads. `ids` are all golden ids that merges ever brought
-    together with it; `homes` the golden id that each record was linked to first, and `linked` the number of that step."""
+    together with it; `homes` the golden id that each record was linked to first (or moved to, by a person's decision about
+    all of them), and `linked` the number of the step that linked it."""
 
     ids: frozenset[str]
     entity: str
@@ -75,19 +76,24 @@ async def load(context: Context, golden_id: str) -> Past:
     if not links:
         raise Reject(f"no record was ever linked to {golden_id!r}", "unknown")
     homes = {_record(row): row["golden_id"] for row in reversed(links)}
+    homes |= {_record(row): row["golden_id"] for row in identity if row["kind"] == "move"}
     receipts = await context.pool.fetch(RECEIVED, ids)
     made = {r["key"]: r["processed"] for r in reversed(receipts) if r["outcome"] in TAKEN}
     linked = {_record(r): r["processed"] or made.get(r["event_id"], 0) for r in reversed(links)}
     events = await _events(context, [*homes, *((steward.SYSTEM, steward.OBJECT, id_) for id_ in ids)])
     decisions = await context.pool.fetch(DECIDED, [row["event_id"] for row in events])
     unsaid = {(r["event_id"], r["external_id"]): frozenset(r["unsaid"]) for r in decisions}
-    moves = [row for row in identity if row["kind"] != "link"]
+    moves = [row for row in identity if row["kind"] in ("merge", "unmerge")]
     return Past(frozenset(ids), links[0]["entity"], homes, linked, unsaid, _steps(events, receipts, moves))
 
 
 TOGETHER = """
 with recursive thing (id) as (select $1::text union select n.id from thing t cross join lateral (
-  select into_id from hub.identity where golden_id = t.id and kind <> 'link'
+  select into_id from hub.identity where golden_id = t.id and into_id is not null
+  union all select other.golden_id from hub.identity mine join hub.identity other using (system, object, external_id)
+    where mine.golden_id = t.id and other.kind = 'move'
+  union all select first.golden_id from hub.identity mine join hub.identity first using (system, object, external_id)
+    where mine.golden_id = t.id and mine.kind = 'move'
   union all select golden_id from hub.identity where into_id = t.id) n (id)) select id from thing order by 1
 """
 IDENTITIES = """
@@ -141,7 +147,10 @@ def _receipt(events: Sequence[Step], row: asyncpg.Record) -> Step:
 
 def _move(known: Sequence[Step], row: asyncpg.Record) -> Step:
     """A merge is found at the end of a transaction; here it comes right behind the last of this thing's own steps in it."""
-    number, at = row["processed"] or 0, row["processed_at"] or 0
+    if row["processed"] is None:  # no event led to it, but somebody's decision
+        own = max((s.number for s in known if s.at <= row["at"]), default=0)
+        return Step(own, row["at"], row["kind"], "", None, row["golden_id"], row["into_id"], row["reason"])
+    number, at = row["processed"], row["processed_at"]
     own = max((s.number for s in known if s.at == at and s.number <= number), default=number)
     return Step(own, at, row["kind"], row["event_id"], None, row["golden_id"], row["into_id"], row["reason"])
 

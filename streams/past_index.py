@@ -49,7 +49,7 @@ async def rebuild(context: Context) -> int:
 
 async def _store(context: Context, topic: str, partition: int, found: Sequence[Record]) -> None:
     await context.codec.learn(record.value for record in found)
-    rows = [row for record in found if (row := _row(context, record))]
+    rows = list({_key(row): row for record in found if (row := _row(context, record))}.values())
     async with context.pool.acquire() as conn, conn.transaction():
         await _insert(conn, STORE[topic], rows)
         await conn.execute(
@@ -72,6 +72,11 @@ def _row(context: Context, record: Record) -> Row | None:
     return ROWS[record.topic](record, datum) if name == NAMES[record.topic] else None
 
 
+def _key(row: Row) -> tuple[Any, ...]:
+    """What there is one row of: of the decisions about an event the last."""
+    return (row["event_id"], row["external_id"]) if "unsaid" in row else (row["partition"], row["offset"])
+
+
 def _place(record: Record) -> Row:
     return {"partition": record.partition, "offset": record.offset}
 
@@ -79,11 +84,17 @@ def _place(record: Record) -> Row:
 def _identity(record: Record, datum: Mapping[str, Any]) -> Row:
     names = ("kind", "golden_id", "entity", "system", "object", "external_id", "event_id")
     reason = datum["reason"].replace("\x00", "")  # a person's words; the database cannot hold it
-    return {**_place(record), **{n: datum[n] for n in names}, "into_id": datum["into"], "reason": reason}
+    return {
+        **_place(record),
+        **{n: datum[n] for n in names},
+        "into_id": datum["into"],
+        "reason": reason,
+        "at": record.timestamp_us,
+    }
 
 
 def _decision(record: Record, datum: Mapping[str, Any]) -> Row:
-    return {n: datum[n] for n in ("event_id", "external_id", "unsaid", "echo")}
+    return {"offset": record.offset, **{n: datum[n] for n in ("event_id", "external_id", "unsaid", "echo")}}
 
 
 def _receipt(record: Record, datum: Mapping[str, Any]) -> Row:
@@ -96,8 +107,12 @@ ROWS: dict[str, Callable[[Record, Mapping[str, Any]], Row]] = {
     IDENTITY.name: _identity, DECISIONS.name: _decision, RECEIPTS.name: _receipt,
 }  # fmt: skip
 STORE = {
-    topic: f"insert into {table} select * from jsonb_populate_recordset(null::{table}, $1::jsonb) on conflict do nothing"  # noqa: S608
-    for topic, table in (
-        (IDENTITY.name, "hub.identity"), (DECISIONS.name, "hub.decision"), (RECEIPTS.name, "hub.receipt"),
+    topic: f"insert into {table} as known select given.* from jsonb_populate_recordset(null::{table}, $1::jsonb) given"  # noqa: S608
+    f" on conflict {conflict}"
+    for topic, table, conflict in (
+        (IDENTITY.name, "hub.identity", "do nothing"),
+        (DECISIONS.name, "hub.decision", "(event_id, external_id) do update set unsaid = excluded.unsaid,"
+         ' echo = excluded.echo, "offset" = excluded."offset" where known."offset" < excluded."offset"'),
+        (RECEIPTS.name, "hub.receipt", "do nothing"),
     )
 }  # fmt: skip

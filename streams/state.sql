@@ -345,7 +345,8 @@ create table if not exists hub.indexed (
 create table if not exists hub.identity (
     partition int not null,
     "offset" bigint not null,
-    kind text not null,                          -- link, merge, unmerge
+    at bigint not null,                          -- when it was put on the log
+    kind text not null,                          -- link, merge, unmerge, move
     golden_id text not null,
     entity text not null,
     into_id text,
@@ -357,10 +358,12 @@ create table if not exists hub.identity (
     primary key (partition, "offset")
 );
 create index if not exists identity_golden on hub.identity (golden_id);
+create index if not exists identity_record on hub.identity (system, object, external_id) where external_id is not null;
 create index if not exists identity_into on hub.identity (into_id) where into_id is not null;
 create table if not exists hub.decision (
     event_id text not null,
     external_id text not null,
+    "offset" bigint not null,                    -- the last one counts
     unsaid text[] not null,                      -- canonical fields that the event did not claim of this record
     echo boolean not null,
     primary key (event_id, external_id)
