@@ -6,6 +6,7 @@ its number is its place in the order of processing, its time that of the transac
 state database. So an answer is the same whenever it is asked for.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,8 @@ from streams.topics import RECEIPTS
 from streams.workspace import RecordState
 
 TAKEN = ("applied", "unchanged")
+TURN = 100
+"""After so many steps whatever else the process does has a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,9 @@ async def fold(context: Context, past: Past, count: int) -> Then:
     steps = past.steps[:count]
     told = await read(context, steps)
     then = begin(context, past)
-    for step in steps:
+    for n, step in enumerate(steps):
+        if n % TURN == 0:
+            await asyncio.sleep(0)
         then.take(context, step, told.get(step.place) if step.place else None)
     return then
 

@@ -1,5 +1,6 @@
 """History: a golden record and every system's view of it at any instant, and all that made it what it is. JSON data."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,15 +34,18 @@ def instant(at: str) -> int | None:
     return (since.days * 86_400 + since.seconds) * MICROSECOND + since.microseconds
 
 
-async def find(context: Context, entity: str, name: str) -> tuple[Past, str]:
+async def find(context: Context, entity: str, name: str, limit: int | None = None) -> tuple[Past, str]:
     """The past of the thing that `name` means, and the golden id that it names: a golden id names itself, also where it was
-    merged since; a record the golden id that it was linked to first. Raises Reject."""
+    merged since; a record the golden id that it was linked to first. Raises Reject; with the code `too-long` where the thing
+    has more than `limit` steps."""
     if entity not in context.model.entities:
         raise Reject(f"no entity {entity!r}; there are {', '.join(sorted(context.model.entities))}", "unknown")
     named = await inquiry.named(context, entity, name)
     thing = await past.load(context, named[0])
     if others := set(named) - thing.ids:
         raise Reject(f"{name!r} means several: {', '.join(sorted({named[0], *others})[:5])}", "ambiguous")
+    if limit is not None and len(thing.steps) > limit:
+        raise Reject(f"{len(thing.steps)} steps, more than {limit}: ask by the command", "too-long")
     return thing, named[0]
 
 
@@ -57,9 +61,9 @@ def steps_until(thing: Past, at: str | None) -> int:
     return thing.upto(micros)
 
 
-async def show(context: Context, entity: str, name: str, at: str) -> Json:
+async def show(context: Context, entity: str, name: str, at: str, limit: int | None = None) -> Json:
     """The golden record with provenance and what every system held, as the hub had it at an instant or after an event."""
-    thing, named = await find(context, entity, name)
+    thing, named = await find(context, entity, name, limit)
     count = steps_until(thing, at)
     then = await past.fold(context, thing, count)
     golden_id = then.root(named)
@@ -97,14 +101,14 @@ async def history(context: Context, entity: str, name: str, limit: int | None = 
     """Everything that happened to a thing, in the order in which the hub processed it: what was said by whom through which
     channel, what was written, links, merges and unmerges, and what each changed in the golden records concerned.
 
-    `limit` bounds the steps that are read; a thing with more raises Reject (code `too-long`)."""
-    thing, _ = await find(context, entity, name)
-    if limit is not None and len(thing.steps) > limit:
-        raise Reject(f"{len(thing.steps)} steps, more than {limit}: ask `hub history`", "too-long")
+    `limit` bounds the steps, as in `find`."""
+    thing, _ = await find(context, entity, name, limit)
     told = await past.read(context, thing.steps)
     then = past.begin(context, thing)
     lines, before = [], dict[str, Projected]()
-    for step in thing.steps:
+    for n, step in enumerate(thing.steps):
+        if n % past.TURN == 0:
+            await asyncio.sleep(0)  # others have a turn
         said = told.get(step.place) if step.place else None
         then.take(context, step, said)
         after = goldens(then)

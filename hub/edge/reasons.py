@@ -18,12 +18,21 @@ from streams.past import Past, Then
 from streams.records import Place
 
 
-async def why(context: Context, entity: str, name: str, field: str, at: str | None = None, proof: bool = False) -> Json:
+async def why(
+    context: Context,
+    entity: str,
+    name: str,
+    field: str,
+    at: str | None = None,
+    proof: bool = False,
+    limit: int | None = None,
+) -> Json:
     """Why a field has its value, or had it at an instant or after an event: what `inquiry.explain` tells, and of the
     winner's and the losers' events who changed it, through which channel, and how the mapping reads it. With `proof` the
-    value computed anew from the cited events alone, and what it would be without them. Raises Reject."""
+    value computed anew from the cited events alone, and what it would be without them. Raises Reject, also
+    for more than `limit` steps."""
     definition = inquiry.entity_with(context, entity, field)
-    thing, named = await history.find(context, entity, name)
+    thing, named = await history.find(context, entity, name, limit)
     count = history.steps_until(thing, at)
     told = await past.read(context, thing.steps[:count])
     then = taken(context, thing, count, told)

@@ -7,8 +7,8 @@ from fastapi import FastAPI, Query
 from hub.edge import history, inquiry, reasons
 from streams.context import Context
 
-STEPS = 5_000
-"""Of a thing with more, the web application tells no history; the command does."""
+STEPS = 2_000
+"""Of a thing with more, the web application does not tell the past; the commands do."""
 
 At = Annotated[str | None, Query(max_length=64, description="an instant (ISO 8601, UTC), or an event's id")]
 
@@ -22,10 +22,10 @@ def mount(app: FastAPI, context: Context) -> None:
 
     @app.get("/api/v1/{entity}/{name:path}/why/{field}")
     async def why(entity: str, name: str, field: str, at: At = None, proof: bool = False) -> dict[str, Any]:
-        return await reasons.why(context, entity, name, field, at, proof)
+        return await reasons.why(context, entity, name, field, at, proof, STEPS)
 
     @app.get("/api/v1/{entity}/{name:path}")
     async def show(entity: str, name: str, at: At = None) -> dict[str, Any]:
         if at is None:
             return await inquiry.show(context, entity, name)
-        return await history.show(context, entity, name, at)
+        return await history.show(context, entity, name, at, STEPS)
