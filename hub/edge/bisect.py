@@ -106,7 +106,7 @@ def _first(search: Search, number: int) -> Json:
     """The step at that place, and the golden records that broke the invariant by it."""
     found = [(one, thing, step) for one, thing in search.things for step in thing.steps if step.number == number]
     ids = sorted({one for one, thing, _ in found if search.broken(one, thing, number)})
-    thing, step = next((thing, step) for one, thing, step in found if one in ids)
+    thing, step = next(((thing, step) for one, thing, step in found if one in ids), found[0][1:])
     said = search.told.get(step.place) if step.place else None
     return {
         "processed": step.number, "processed_at": moment(step.at), "kind": step.kind, "id": step.id, "golden_ids": ids,
