@@ -54,10 +54,11 @@ soak: .venv/dev.stamp ## Run the long forms of the promises: 1,000,000 changes u
 	@mkdir -p .hub
 	HUB_LONG=1 HUB_REPORT=.hub/soak.json $(BIN)/python -m pytest tests/promises tests/budgets
 
-bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust, of delivery beside poison, and how much of a rate limit is used
+bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust, of delivery beside poison, and how much of a rate limit is used, and how long the past takes to see
 	$(BIN)/python bench/log.py
 	$(BIN)/python -m bench.poison
 	$(BIN)/python bench/budget.py
+	$(BIN)/python -m bench.past
 
 lock: .venv/dev.stamp ## Write the requirements files anew from pyproject.toml
 	for extra in run kafka dev; do \

@@ -5,7 +5,7 @@ native fields that are present and raises InvalidValue; an encoder returns the n
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -34,7 +34,7 @@ class Standard:
 
 def make(name: str, natives: Natives, argument: Any = None) -> Codec:
     """The standard codec `name` for these native fields. Raises CodecError."""
-    return STANDARD[name].make(natives, argument)
+    return replace(STANDARD[name].make(natives, argument), name=name)
 
 
 def read_only(name: str, natives: Natives) -> bool:

@@ -20,6 +20,7 @@ class Codec:
 
     decode: Callable[[Mapping[str, Any]], Any]
     encode: Callable[[Value], dict[str, Any]]
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

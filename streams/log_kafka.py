@@ -10,12 +10,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.structs import ConsumerRecord
 
-from streams.records import NewRecord, Offsets, Record, UnknownTopicError, partition_of
+from streams.records import NewRecord, Offsets, Place, Record, UnknownTopicError, partition_of
 from streams.topics import Topic
 
 _READ_SECONDS = 1.0
 # A read of one partition waits for the poll that the former read left behind.
 _POLL_MS = 20
+_GAP = 100
 # Below what brokers accept at once by default (1 MiB); a larger record goes alone.
 _BATCH_BYTES = 512 * 1024
 
@@ -89,6 +90,15 @@ class KafkaLog:
                 position = await consumer.position(tp)
             consumer.pause(tp)  # or it would go on polling
             return records
+
+    async def pick(self, places: Iterable[Place]) -> list[Record]:
+        """The records at these places; those that stand near each other by one read."""
+        picked: list[Record] = []
+        for topic, partition, offsets in _runs(places):
+            limit = offsets[-1] - offsets[0] + 1
+            found = await self.read(topic, partition, offsets[0], limit)
+            picked += [record for record in found if record.offset in set(offsets)]
+        return picked
 
     async def ends(self, topics: Iterable[str]) -> Offsets:
         """The next offset of every partition."""
@@ -172,6 +182,17 @@ class _Clients:
 
 async def _stop(client: Any) -> None:
     await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+
+
+def _runs(places: Iterable[Place]) -> list[tuple[str, int, list[int]]]:
+    """Places as runs of one partition in which no gap is so wide that a read of its own would be cheaper."""
+    runs: list[tuple[str, int, list[int]]] = []
+    for topic, partition, offset in sorted(set(places)):
+        if runs and runs[-1][:2] == (topic, partition) and offset - runs[-1][2][-1] < _GAP:
+            runs[-1][2].append(offset)
+        else:
+            runs.append((topic, partition, [offset]))
+    return runs
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[NewRecord]) -> None:

@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 from asyncpg.pool import PoolConnectionProxy
 
-from streams.records import Headers, NewRecord, Offsets, Record, UnknownTopicError, partition_of
+from streams.records import Headers, NewRecord, Offsets, Place, Record, UnknownTopicError, partition_of
 from streams.topics import Topic
 
 Connection = asyncpg.Connection | PoolConnectionProxy
@@ -79,6 +79,22 @@ class PostgresLog:
                 limit,
             )
         return [record_of(topic, partition, row) for row in rows]
+
+    async def pick(self, places: Iterable[Place]) -> list[Record]:
+        """The records at these places, by one query."""
+        wanted = sorted(set(places))
+        async with self._pool.acquire() as conn:
+            await self._learn(conn, {topic for topic, _, _ in wanted})
+            ids = [self._partitions[topic][partition] for topic, partition, _ in wanted]
+            rows = await conn.fetch(
+                'select r."offset", key, value, headers, timestamp_us, r.partition_id'
+                " from unnest($1::int[], $2::bigint[]) as w (id, place)"
+                ' join hub_log.record r on r.partition_id = w.id and r."offset" = w.place',
+                ids,
+                [offset for _, _, offset in wanted],
+            )
+        named = {id_: place[:2] for id_, place in zip(ids, wanted, strict=True)}
+        return [record_of(*named[row[5]], row) for row in rows]
 
     async def ends(self, topics: Iterable[str]) -> Offsets:
         """The next offset of every partition."""

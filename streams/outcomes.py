@@ -31,9 +31,10 @@ async def record_events(conn: Connection, events: Sequence[tuple[Record, Event]]
     for event in (e for _, e in events):
         metrics.count(metrics.PROJECTED, event.system, event.object)
     await conn.execute(
-        'insert into hub.event (event_id, topic, partition, "offset", system, object, external_id, observed_at, golden_id)'
-        " select * from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[],"
-        " $8::bigint[], $9::text[])",
+        'insert into hub.event (event_id, topic, partition, "offset", system, object, external_id, observed_at, golden_id,'
+        " also, processed_at) select e, t, p, o, s, b, x, a, g, string_to_array(m, E'\\x1e'), (select hub.moment())"
+        " from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[],"
+        " $8::bigint[], $9::text[], $10::text[]) as given (e, t, p, o, s, b, x, a, g, m)",
         [e.event_id for _, e in events],
         [r.topic for r, _ in events],
         [r.partition for r, _ in events],
@@ -43,6 +44,7 @@ async def record_events(conn: Connection, events: Sequence[tuple[Record, Event]]
         [e.external_id for _, e in events],
         [e.observed_at for _, e in events],
         [golden_of.get(e.event_id) for _, e in events],
+        ["\x1e".join(e.merged) or None for _, e in events],
     )
     nowhere = [e.event_id for _, e in events if e.event_id not in golden_of]
     await conn.execute(

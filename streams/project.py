@@ -149,14 +149,14 @@ def _absorb(reading: Reading, intents: dict[tuple[str, str], list], used: set[st
         reading.values[DELETED] = False  # it is back; known only now, for its end may stand in this very batch
     reading.decision = decision = decide(event, reading.values, state.view, open_, reading.unheard)
     metrics.count(metrics.NEAR_MISSES, event.system, by=decision.near_miss)
-    state.view = decision.view | _invalid(reading)
+    state.view = decision.view | unadmitted(reading)
     state.claims = fold(state.claims, claims_of(reading.said, event.at, event.clock))
-    state.gone = _gone(event, state)
+    state.gone = gone_now(event, state)
     state.last_event = event.event_id
     return decision.intents
 
 
-def _gone(event: Event, state: RecordState) -> bool:
+def gone_now(event: Event, state: RecordState) -> bool:
     """Whether the record is gone; a report of it is remembered, so that a delete from before is known to be over."""
     held = state.view.get(DELETED, Held(False))
     if event.op != "delete" and not held.value:
@@ -164,7 +164,7 @@ def _gone(event: Event, state: RecordState) -> bool:
     return bool(held.value)
 
 
-def _invalid(reading: Reading) -> dict[str, Held]:
+def unadmitted(reading: Reading) -> dict[str, Held]:
     """What a record holds that its field's type does not admit: known to be there, claimed by nobody."""
     order = reading.event.clock.order
     return {name: Held({INVALID: str(raw)[:500]}, order=order) for name, (raw, _) in reading.invalid.items()}

@@ -69,7 +69,8 @@ async def _recorded(context: Context, lease: str, results: Results) -> list[tupl
         pairs = [pair for _, some in results for pair in some]
         arrived = await _arrived(conn, [p for p, some in results if any(isinstance(r, Applied) for _, r in some)])
         emitted += await _views(context, conn, pairs)
-        emitted += [_receipt(context, w, r) for w, r in pairs]
+        turn = await _turn(conn)
+        emitted += [_receipt(context, w, r, turn) for w, r in pairs]
         found = [(change, w.trace) for p, some in results for w, r in some for change in _found(p, w, r)]
         emitted += [_captured(context, change, trace) for change, trace in found]
         metrics.captured(change for change, _ in found)
@@ -104,6 +105,13 @@ async def _arrived(conn: Connection, prepared: Sequence[Prepared]) -> list[tuple
         [p.due.target for p in prepared], [p.due.golden_id for p in prepared], [p.version for p in prepared],
     )  # fmt: skip
     return [(row["target"], (now() - row["observed_at"]) / 1_000_000) for row in rows]
+
+
+async def _turn(conn: Connection) -> dict[str, int]:
+    """When this transaction was, in the order of all processing and by the clock. Ask when everything is locked."""
+    row = await conn.fetchrow("select nextval('hub.processed') as processed, hub.moment() as processed_at")
+    assert row is not None, "a select without a table gives one row"
+    return dict(row)
 
 
 async def _note_activity(conn: Connection, target: str) -> None:
@@ -204,14 +212,14 @@ def _may_echo(receipt: Receipt) -> bool:
     return isinstance(receipt, Deferred) and not receipt.found
 
 
-def _receipt(context: Context, write: Write, receipt: Receipt) -> NewRecord:
+def _receipt(context: Context, write: Write, receipt: Receipt, turn: dict[str, int]) -> NewRecord:
     datum = {
         "target": write.target, "object": write.object, "golden_id": write.golden_id, "version": write.version,
         "external_id": getattr(receipt, "external_id", write.external_id), "op": write.op, "key": write.key,
         "outcome": type(receipt).__name__.lower(), "written": orjson.dumps(dict(write.values)),
         "stored": orjson.dumps(_stored(write, receipt)), "order": getattr(receipt, "order", 0),
         "reason": getattr(receipt, "reason", getattr(receipt, "waits_for", ""))[:2_000], "at": now(),
-        "trace": write.trace,
+        "trace": write.trace, **turn,
     }  # fmt: skip
     key = f"{write.target}/{write.golden_id}".encode()
     return NewRecord(RECEIPTS.name, key, context.codec.encode("receipt", datum))

@@ -17,6 +17,8 @@ from streams.topics import Topic
 
 Headers = tuple[tuple[str, bytes], ...]
 Offsets = dict[tuple[str, int], int]
+Place = tuple[str, int, int]
+"""Where a record stands: topic, partition, offset."""
 
 
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +62,9 @@ class Log(Protocol):
 
     async def read(self, topic: str, partition: int, start: int, limit: int) -> list[Record]:
         """Up to `limit` records at or after offset `start`, those that exist now; empty at the end of the partition."""
+
+    async def pick(self, places: Iterable[Place]) -> list[Record]:
+        """The records that stand at these places, in any order; those that retention removed are left out."""
 
     async def ends(self, topics: Iterable[str]) -> Offsets:
         """The offset that the next append to each partition will get."""

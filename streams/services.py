@@ -8,7 +8,7 @@ import mode
 import structlog
 
 from hub.change import Change
-from streams import budgets, capture, deliver, heartbeat, metrics, overdue, steward, tally
+from streams import budgets, capture, deliver, heartbeat, metrics, overdue, past_index, steward, tally
 from streams.auditing import Plan
 from streams.auditing import forever as audits_forever
 from streams.backfill import Backfill
@@ -128,7 +128,7 @@ def beating() -> Loop:
 
 def upkeep(context: Context) -> Loop:
     """Expire pins, empty the outbox after a crash, forget old intents, watch budgets, alert of what waits too long,
-    compact the PostgreSQL log."""
+    index the past, compact the PostgreSQL log."""
     return Loop("upkeep", lambda: _upkeep(context))
 
 
@@ -140,6 +140,7 @@ async def _upkeep(context: Context) -> None:
             await expire_pins(context)
             await budgets.watch(context)
             await overdue.look(context)
+            await past_index.catch_up(context, chunks=2)
             if turn % SWEEP_TURNS == SWEEP_TURNS - 1:
                 await _sweep(context)
         except INFRASTRUCTURE as error:

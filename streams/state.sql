@@ -13,7 +13,17 @@ create table if not exists hub.position (
     primary key (stage, topic, partition)
 );
 
--- Every event that was processed, and where its payload stands.
+-- The order in which things were processed. A number is taken when all that its transaction touches is locked, so that of
+-- two that concern one record the later has the greater.
+create sequence if not exists hub.processed;
+
+-- When a transaction processed what it did, in microseconds since 1970: the same for all of it.
+create or replace function hub.moment() returns bigint language sql as $$
+  select coalesce(nullif(current_setting('hub.moment', true), ''),
+    set_config('hub.moment', (extract(epoch from clock_timestamp()) * 1000000)::bigint::text, true))::bigint
+$$;
+
+-- Every event that was processed, and where its payload stands. `also`: other records that it speaks of, of its object.
 create table if not exists hub.event (
     event_id text primary key,
     topic text not null,
@@ -26,6 +36,11 @@ create table if not exists hub.event (
     golden_id text
 );
 create index if not exists event_record on hub.event (system, object, external_id);
+alter table hub.event add column if not exists processed bigint not null default nextval('hub.processed');
+alter table hub.event add column if not exists processed_at bigint;
+alter table hub.event add column if not exists also text[];
+update hub.event set processed_at = observed_at where processed_at is null;
+create index if not exists event_also on hub.event using gin (also) where also is not null;
 
 -- One record of one system: its claims, the view of what it holds, and the thing it belongs to. `home` is where it
 -- was linked first and does not change with merges, so that an unmerge restores it.
@@ -331,3 +346,52 @@ create table if not exists hub.deployed (
     one boolean primary key default true check (one),
     version text not null
 );
+-- The index of the past: what stands on the topics of identity, decisions and receipts, by what one asks for. Filled from
+-- those topics alone (streams.past_index), so it can be emptied and filled again at any time.
+create table if not exists hub.indexed (
+    topic text not null,
+    partition int not null,
+    next_offset bigint not null,
+    primary key (topic, partition)
+);
+create table if not exists hub.identity (
+    partition int not null,
+    "offset" bigint not null,
+    at bigint not null,                          -- when it was put on the log
+    kind text not null,                          -- link, merge, unmerge, move
+    golden_id text not null,
+    entity text not null,
+    into_id text,
+    system text,
+    object text,
+    external_id text,
+    event_id text not null,                      -- what led to it: an event, or the key of the write that created a record
+    reason text not null,
+    primary key (partition, "offset")
+);
+create index if not exists identity_golden on hub.identity (golden_id);
+create index if not exists identity_record on hub.identity (system, object, external_id) where external_id is not null;
+create index if not exists identity_into on hub.identity (into_id) where into_id is not null;
+create table if not exists hub.decision (
+    event_id text not null,
+    external_id text not null,
+    "offset" bigint not null,                    -- the last one counts
+    unsaid text[] not null,                      -- canonical fields that the event did not claim of this record
+    echo boolean not null,
+    primary key (event_id, external_id)
+);
+create table if not exists hub.receipt (
+    partition int not null,
+    "offset" bigint not null,
+    target text not null,
+    object text not null,
+    external_id text,
+    golden_id text not null,
+    key text not null,
+    outcome text not null,
+    processed bigint not null,                   -- 0 of receipts from before they had numbers
+    at bigint not null,
+    primary key (partition, "offset")
+);
+create index if not exists receipt_golden on hub.receipt (golden_id);
+create index if not exists receipt_record on hub.receipt (target, object, external_id);

@@ -121,8 +121,8 @@ ACTIONS = {
 async def _note(conn: Connection, events: Sequence[tuple[Record, Event]]) -> None:
     """A steward's decision is an event like any other; its effect is a golden version of its own."""
     await conn.executemany(
-        'insert into hub.event (event_id, topic, partition, "offset", system, object, external_id, observed_at, golden_id)'
-        " values ($1, $2, $3, $4, $5, $6, $7, $8, $7)",
+        'insert into hub.event (event_id, topic, partition, "offset", system, object, external_id, observed_at, golden_id,'
+        " processed_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $7, hub.moment())",
         [
             (e.event_id, r.topic, r.partition, r.offset, e.system, e.object, e.external_id, e.observed_at)
             for r, e in events

@@ -1,10 +1,11 @@
-"""Commands that ask: status, ledger, show, why, history, conflicts."""
+"""Commands that ask: status, ledger, show, why, conflicts."""
 
+from collections.abc import Awaitable
 from typing import Annotated
 
 import typer
 
-from hub.edge import inquiry
+from hub.edge import history, inquiry, reasons
 from hub.edge.cli import DEFAULT_CONFIG, DEFAULT_DATA, AsJson, ConfigPath, DataDir, Exit, app, with_hub
 from hub.edge.inquiry import Json
 from hub.edge.output import as_json, out, table, text
@@ -14,6 +15,7 @@ from streams.outcomes import OUTCOMES
 
 EntityName = Annotated[str, typer.Argument(help="An entity of the configuration, such as contact.")]
 Name = Annotated[str, typer.Argument(help="A golden id, system:id, system/object/id, or an e-mail or domain.")]
+At = Annotated[str | None, typer.Option(help="An instant such as 2026-11-01T12:00Z (UTC), or an event's id.")]
 AUDITED = ("system", "object", "mode", "state", "missing", "stale", "extra", "ended")
 Limit = Annotated[int, typer.Option(help="At most so many.", min=1, max=10_000)]
 
@@ -95,22 +97,29 @@ def print_outcomes(targets: dict[str, dict[str, int]]) -> None:
 def show(
     entity: EntityName,
     name: Name,
+    at: At = None,
     config: ConfigPath = DEFAULT_CONFIG,
     data_dir: DataDir = DEFAULT_DATA,
     json: AsJson = False,
 ) -> None:
-    """The golden record, where each value comes from, and what every system holds."""
-    found: Json = with_hub(config, data_dir, lambda hub: inquiry.show(hub.context, entity, name))
+    """The golden record, where each value comes from, and what every system holds; or as it was."""
+
+    def work(hub: Hub) -> Awaitable[Json]:
+        now = at is None
+        return inquiry.show(hub.context, entity, name) if now else history.show(hub.context, entity, name, str(at))
+
+    found: Json = with_hub(config, data_dir, work)
     if json:
         as_json(found)
         return
-    out.print(f"[bold]{found['golden_id']}[/] version {found['version']}{' (deleted)' if found['deleted'] else ''}")
+    version = f"version {found['version']}" if at is None else f"as of {at}"
+    out.print(f"[bold]{found['golden_id']}[/] {version}{' (deleted)' if found['deleted'] else ''}")
     rows = [(n, f["value"], f["system"], f.get("at"), f["rule"]) for n, f in found["fields"].items()]
     table("Golden record", ("field", "value", "from", "at", "rule"), rows)
     for record in found["records"]:
         title = f"{record['system']}/{record['object']}/{record['external_id']}{' (gone)' if record['gone'] else ''}"
         table(title, ("field", "holds"), list(record["holds"].items()))
-    for row in found["waiting"]:
+    for row in found.get("waiting", ()):
         out.print(f"{row['target']}: {row['state']} {text(row['waits_for'])} {row['reason']}")
 
 
@@ -119,12 +128,16 @@ def why(
     entity: EntityName,
     name: Name,
     field: Annotated[str, typer.Argument(help="A field of the entity.")],
+    at: At = None,
+    proof: Annotated[
+        bool, typer.Option("--proof", help="Recompute it from the cited events, and without them.")
+    ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     data_dir: DataDir = DEFAULT_DATA,
     json: AsJson = False,
 ) -> None:
-    """Why a field has its value: who won, who lost and why, the rule and its version."""
-    found: Json = with_hub(config, data_dir, lambda hub: inquiry.why(hub.context, entity, name, field))
+    """Why a field has its value: who won, who lost and why, the rule and its version; or why it had it then."""
+    found: Json = with_hub(config, data_dir, lambda hub: reasons.why(hub.context, entity, name, field, at, proof))
     as_json(found) if json else print_why(found)
 
 
@@ -135,33 +148,34 @@ def print_why(found: Json) -> None:
     if found["pin"]:
         out.print(f"pinned by {found['pin']['author']}: {found['pin']['reason']}")
     winner = found["winner"] or {}
-    rows = [("won", text(found["value"]), _who(winner), winner.get("at"), "", winner.get("payload"))]
-    rows += [("lost", text(x["value"]), _who(x), x["at"], x["reason"], x.get("payload")) for x in found["losers"]]
-    table("Claims", ("", "value", "record", "at", "reason", "payload"), rows)
+    rows = [("won", text(found["value"]), _who(winner), winner.get("at"), _how(winner), "", winner.get("payload"))]
+    rows += [
+        ("lost", text(x["value"]), _who(x), x["at"], _how(x), x["reason"], x.get("payload")) for x in found["losers"]
+    ]
+    table("Claims", ("", "value", "record", "at", "through", "reason", "payload"), rows)
+    for read in winner.get("transforms", ()):
+        codec = f" by {read['codec']}" if read["codec"] else ""
+        out.print(f"read from {read['natives']}{codec} as {read['type']}: {text(read['value'])}", soft_wrap=True)
+    if "proof" in found:
+        print_proof(found["proof"])
+
+
+def _how(claim: Json) -> str:
+    return f"{claim.get('channel', '')}{' by ' + str(claim['author']) if claim.get('author') else ''}"
+
+
+def print_proof(proof: Json) -> None:
+    """A proof for people."""
+    verdict = "gives the same" if proof["holds"] else "[red]gives another[/]"
+    out.print(f"recomputed from {len(proof['cited'])} cited events: {text(proof['value'])}, which {verdict}")
+    for drop in proof["without"]:
+        value = text(drop["value"]) if drop["known"] else "unknown"
+        by = f", by {drop['by']['system']} event {drop['by']['event_id']}" if drop["by"] else ""
+        out.print(f"without event {drop['event_id']} it would be {value}{by}", soft_wrap=True)
 
 
 def _who(claim: Json) -> str:
     return "/".join(str(claim[n]) for n in ("system", "object", "external_id") if claim.get(n)) or "-"
-
-
-@app.command()
-def history(
-    entity: EntityName,
-    name: Name,
-    config: ConfigPath = DEFAULT_CONFIG,
-    data_dir: DataDir = DEFAULT_DATA,
-    json: AsJson = False,
-) -> None:
-    """Every event of a golden record, oldest first."""
-    found: list[Json] = with_hub(config, data_dir, lambda hub: inquiry.history(hub.context, entity, name))
-    if json:
-        as_json(found)
-        return
-    rows = [
-        (e["at"], f"{e['system']}/{e['object']}/{e['external_id']}", e["op"], e["channel"], e["event_id"])
-        for e in found
-    ]
-    table(f"{len(found)} events", ("at", "record", "what", "channel", "event"), rows)
 
 
 @app.command()

@@ -8,7 +8,6 @@ import orjson
 
 from hub.entity import Entity
 from hub.errors import Reject
-from hub.event import Event, from_avro
 from hub.projection import STEWARD, GoldenField, project
 from hub.rules import Choice
 from hub.values import moment
@@ -41,6 +40,17 @@ union select golden_id from hub.match_key where entity = $1 and kind <> 'record'
 union select golden_id from hub.record where entity = $1 and system = $3 and external_id = $5 and ($4 = '' or object = $4)
   and golden_id <> ''
 """
+
+
+async def named(context: Context, entity: str, name: str) -> list[str]:
+    """The golden ids that `name` may mean, as they were before any merge. Raises Reject when there is none."""
+    rows = await context.pool.fetch(NAMED, entity, name, *_record_name(name)) if _may_exist(entity, name) else []
+    if not rows:
+        raise Reject(f"no {entity} {name!r}: give a golden id, system:id, system/object/id or an e-mail", "unknown")
+    return sorted(row["golden_id"] for row in rows)
+
+
+NAMED = FIND.replace("union select golden_id from hub.record", "union select home from hub.record")
 
 
 def _may_exist(*names: str) -> bool:
@@ -79,13 +89,14 @@ async def show(context: Context, entity: str, name: str) -> Json:
         "version": row["version"],
         "deleted": row["deleted"],
         "updated_at": row["updated_at"].isoformat(),
-        "fields": {name: _field(f) for name, f in fields.items()},
+        "fields": {name: field_told(f) for name, f in fields.items()},
         "records": [_record(r) for r in records if r.id[0] != STEWARD],
         "waiting": [dict(w) for w in waiting],
     }
 
 
-def _field(field: GoldenField) -> Json:
+def field_told(field: GoldenField) -> Json:
+    """A golden field with its provenance."""
     said = {"value": field.value, "rule": field.rule, "system": field.system, "external_id": field.external_id}
     when = {"at": moment(field.at)} if field.at else {}
     return said | when | {"event_id": field.event_id, "rule_version": field.rule_version, "pinned_by": field.pinned_by}
@@ -104,10 +115,17 @@ def _record(state: RecordState) -> Json:
 async def why(context: Context, entity: str, name: str, field: str) -> Json:
     """Why a field has its value: the winning event with where its payload stands, the losers with the reason each lost,
     the rule and its version, and any pin. Computed anew from the claims, so that it cannot drift from the rules."""
-    definition = _entity(context, entity, field)
+    definition = entity_with(context, entity, field)
     golden_id = await find(context, entity, name)
     async with context.pool.acquire() as conn:
         records = (await records_of(conn, [golden_id])).get(golden_id, [])
+    return await explain(context, definition, golden_id, records, field)
+
+
+async def explain(
+    context: Context, definition: Entity, golden_id: str, records: Sequence[RecordState], field: str
+) -> Json:
+    """The same for the records of a golden record as they are given."""
     projected = project(golden_id, definition, [r.source for r in records])
     choice = projected.choices.get(field)
     stored = projected.golden.fields.get(field)
@@ -125,7 +143,8 @@ async def why(context: Context, entity: str, name: str, field: str) -> Json:
     }
 
 
-def _entity(context: Context, entity: str, field: str) -> Entity:
+def entity_with(context: Context, entity: str, field: str) -> Entity:
+    """The configured entity. Raises Reject where there is none, or where it has no such field."""
     definition = context.model.entities.get(entity)
     if definition is None:
         raise Reject(f"no entity {entity!r}; there are {', '.join(sorted(context.model.entities))}", "unknown")
@@ -178,39 +197,6 @@ async def _where(context: Context, event_id: str) -> Json:
     """Where an event's payload stands on the log."""
     row = await context.pool.fetchrow('select topic, partition, "offset" from hub.event where event_id = $1', event_id)
     return {"payload": f"{row['topic']}/{row['partition']}@{row['offset']}"} if row else {}
-
-
-async def history(context: Context, entity: str, name: str) -> list[Json]:
-    """Every event of a golden record's records, oldest first, as it stands on the log."""
-    golden_id = await find(context, entity, name)
-    rows = await context.pool.fetch(
-        'select e.topic, e.partition, e."offset" from hub.event e join hub.record r using (system, object, external_id)'
-        " where r.golden_id = $1 order by e.observed_at, e.topic, e.partition, e.\"offset\"", golden_id,
-    )  # fmt: skip
-    events = [await _event(context, row) for row in rows]
-    return [_told(event) for event in events if event is not None]
-
-
-async def _event(context: Context, row: asyncpg.Record) -> Event | None:
-    found = await context.log.read(row["topic"], row["partition"], row["offset"], 1)
-    if not found or found[0].offset != row["offset"]:
-        return None
-    await context.codec.learn([found[0].value])
-    return from_avro(context.codec.decode(found[0].value)[1])
-
-
-def _told(event: Event) -> Json:
-    return {
-        "event_id": event.event_id,
-        "system": event.system,
-        "object": event.object,
-        "external_id": event.external_id,
-        "op": event.op,
-        "at": moment(event.at),
-        "observed_at": moment(event.observed_at),
-        "channel": event.channel,
-        "fields": event.fields(),
-    }
 
 
 async def conflicts(context: Context, state: str | None = None, limit: int = 100) -> list[Json]:

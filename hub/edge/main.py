@@ -9,6 +9,7 @@ from hub.edge import (
     commands_change,
     commands_make,
     commands_parked,
+    commands_past,
     commands_run,
     commands_source,
     commands_steward,
@@ -25,6 +26,7 @@ COMMANDS = (
     commands_audit,
     commands_source,
     commands_change,
+    commands_past,
 )
 
 

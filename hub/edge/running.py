@@ -1,6 +1,7 @@
 """Running: a worker with its web server, until told to stop or until nothing is left to do."""
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.kit.serving import serve
-from hub.edge import health, telemetry, web
+from hub.edge import access, health, telemetry, web
 from hub.edge.wiring import STAGES, Hub, Worker, assemble
 from streams import versions
 from streams.ledger import Idle, idle
@@ -40,7 +41,11 @@ async def started(
             else:
                 async with telemetry.measured(hub, worker) as registry:
                     app = web.create_app(
-                        hub, lambda: health.trouble(hub, worker), public_url, lambda: health.warnings(worker)
+                        hub,
+                        lambda: health.trouble(hub, worker),
+                        public_url,
+                        lambda: health.warnings(worker),
+                        access.token(os.environ),
                     )
                     telemetry.mount(app, registry)
                     async with serve(app, host, port) as serving:

@@ -9,7 +9,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from connectors.kit.connector import Connector
 from connectors.kit.connector import Request as Webhook
-from hub.edge import inquiry, source_status
+from hub.edge import access, inquiry, source_status, web_past
+from hub.edge import history as histories
 from hub.edge.wiring import Hub
 from hub.errors import HubError, Reject
 from schemas.wire import WireError
@@ -28,10 +29,12 @@ def create_app(
     ready: Callable[[], Awaitable[dict[str, Any]]],
     public_url: str = "",
     warnings: Callable[[], dict[str, str]] = dict,
+    token: str = "",
 ) -> FastAPI:
     """The hub's web application. `ready` tells what is wrong, by name, and `warnings` what is odd; `public_url` is what
-    vendors call (scheme and host), where a proxy hides it."""
+    vendors call (scheme and host), where a proxy hides it; `token` is what questions must carry (see `access`)."""
     app = FastAPI(title="Integration hub", version="1")
+    app.add_middleware(access.Guarded, token=token)
 
     @app.get("/webhooks/{system}", include_in_schema=False)
     @app.head("/webhooks/{system}", include_in_schema=False)
@@ -69,6 +72,7 @@ def create_app(
         return JSONResponse(said, 503 if trouble else 200)
 
     _questions(app, hub)
+    web_past.mount(app, hub.context)
     return app
 
 
@@ -119,7 +123,7 @@ def _questions(app: FastAPI, hub: Hub) -> None:
 
     @app.get("/api/history/{entity}/{name:path}")
     async def history(entity: str, name: str) -> list[dict[str, Any]]:
-        return await inquiry.history(context, entity, name)
+        return await histories.history(context, entity, name, web_past.STEPS)
 
 
 async def _halted(hub: Hub) -> dict[str, Any]:

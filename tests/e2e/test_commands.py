@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import pyarrow.parquet
 
 from tests.e2e.process import command, finish, running
 from tests.e2e.systems import Friend, Systems, eventually
@@ -51,6 +52,8 @@ async def test_what_a_user_may_ask_of_a_finished_run(systems: Systems) -> None:
 
     await assert_why_cites_its_event(systems, friend)
 
+    await assert_the_past_is_told(systems, friend)
+
     conflicts = await ask(systems, "conflicts", "--limit", "500")
     contested = [c for c in conflicts if c["golden_id"] == shown["golden_id"] and c["field"] == "first_name"]
     assert {(c["value"], c["golden"]) for c in contested} == {("Friend0", "Contested")}
@@ -70,7 +73,7 @@ async def assert_why_cites_its_event(systems: Systems, friend: Friend) -> None:
     assert (why["winner"]["system"], why["rule"]) == ("crm", "truth(crm, hubspot, mailchimp)")
     assert {loser["value"] for loser in why["losers"]} == {"Friend0"}
     history = await ask(systems, "history", "contact", friend.email)
-    (event,) = [e for e in history if e["event_id"] == why["winner"]["event_id"]]
+    (event,) = [e for e in history if e["id"] == why["winner"]["event_id"]]
     assert event["fields"]["first_name"] == "Contested"
     topic, _, place = why["winner"]["payload"].rpartition("/")
     partition, _, offset = place.partition("@")
@@ -84,6 +87,31 @@ async def assert_why_cites_its_event(systems: Systems, friend: Friend) -> None:
     finally:
         await conn.close()
     assert b"Contested" in payload
+
+
+async def assert_the_past_is_told(systems: Systems, friend: Friend) -> None:
+    """The record before the edit and after it, a proof, the event that broke a rule, and exports."""
+    history = await ask(systems, "history", "contact", friend.email)
+    edits = [h for h in history if h["kind"] == "event" and h["fields"].get("first_name") == "Contested"]
+    place = history.index(edits[0])
+    assert history[place]["changes"][0]["fields"]["first_name"]["after"] == "Contested"
+    assert {h["system"] for h in history if h["kind"] == "receipt"} >= {"hubspot", "mailchimp"}
+    after = await ask(systems, "show", "contact", friend.email, "--at", edits[0]["id"])
+    assert after["fields"]["first_name"]["value"] == "Contested"
+    await ask(systems, "show", "contact", friend.email, "--at", "2001-01-01", code=2)
+    now = await ask(systems, "show", "contact", friend.email)
+    last = await ask(systems, "show", "contact", friend.email, "--at", history[-1]["processed_at"])
+    assert (last["fields"], last["records"]) == (now["fields"], now["records"])
+    proof = (await ask(systems, "why", "contact", friend.email, "first_name", "--proof"))["proof"]
+    assert (proof["holds"], [d["value"] for d in proof["without"]]) == (True, ["Friend0"])
+    search = ("bisect", "contact", "--invariant", "first_name == 'Friend0'", "--name", friend.email)
+    assert (await ask(systems, *search, code=1))["first"]["id"] == edits[0]["id"]
+    assert (await ask(systems, "export", "contact", friend.email))["steps"] == history
+    path = systems.config.with_name("contacts.parquet")
+    written = await ask(systems, "export", "contact", "--format", "parquet", "--output", str(path))
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    assert written["records"] == len(rows)
+    assert [row["first_name"] for row in rows if row["email"] == friend.email] == ["Contested"]
 
 
 async def test_what_a_steward_decides(systems: Systems) -> None:

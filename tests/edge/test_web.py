@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,11 +11,15 @@ import orjson
 import pytest
 
 from connectors.kit.signing import hubspot_v3
+from hub.change import Change
 from hub.config import loads
-from hub.edge import running
+from hub.edge import running, web_past
 from hub.edge.wiring import MANIFESTS, Hub, open_hub
-from streams.records import Record
+from streams.capture import to_records
+from streams.project import Project
+from streams.records import Batch, Record, partition_of
 from streams.topics import notices_topic
+from tests.promises.mutations import mutation
 
 SECRET = "only-for-tests"
 CONFIG = """
@@ -102,3 +107,32 @@ async def test_without_the_log_the_vendor_is_asked_to_try_again(database: str) -
         assert await notices(hub) == []
         assert await post(url, orjson.dumps([EVENT])) == 200
         assert len(await notices(hub)) == 1
+
+
+async def test_the_past_is_answered_within_bounds(database: str) -> None:
+    async with served(database) as (hub, url), httpx.AsyncClient(base_url=f"{url}/api/v1/contact") as client:
+        change = Change("hubspot", "contacts", "77", {"email": "ann@example.com"}, version=1, at=1_750_000_000_000_000)
+        records = await to_records(
+            hub.context, [change, replace(change, fields={"email": "eva@example.com"}, version=2)]
+        )
+        await hub.context.log.append(records)
+        partition = partition_of(b"77", 4)
+        found = await hub.context.log.read(records[0].topic, partition, 0, 10)
+        await Project(hub.context)([Batch(records[0].topic, partition, tuple(found))])
+        told = (await client.get("/hubspot:77/history")).json()
+        then = await client.get("/hubspot:77", params={"at": told[0]["id"]})
+        now = await client.get("/hubspot:77")
+        why = await client.get("/hubspot:77/why/email", params={"proof": True})
+        values = [one.json()["fields"]["email"]["value"] for one in (then, now)]
+        assert (len(told), values) == (2, ["ann@example.com", "eva@example.com"])
+        assert (why.json()["value"], why.json()["proof"]["holds"]) == ("eva@example.com", True)
+        for path, status in (("/nobody", 404), ("/hubspot:77?at=2999-01-01", 400), ("/hubspot:77/why/shoe_size", 404)):
+            assert (await client.get(path)).status_code == status, path
+        await assert_bounded(client)
+
+
+async def assert_bounded(client: httpx.AsyncClient) -> None:
+    """Of a record with more steps than the web application reads, the past is left to the commands."""
+    with mutation(web_past, "STEPS", 1):
+        for path in ("/hubspot:77/history", "/hubspot:77?at=2999-01-01", "/hubspot:77/why/email"):
+            assert (await client.get(path)).status_code == 413, path

@@ -47,6 +47,17 @@ async def test_reading_starts_where_asked_and_stops_at_the_limit_or_the_end(log:
     assert await log.read(topic.name, (partition + 1) % topic.partitions, 0, 4) == []
 
 
+async def test_records_are_picked_by_their_places(log: Log, topic: Topic) -> None:
+    await log.append(numbered(topic.name, 0, 400))
+    every = await read_all(log, topic)
+    chosen = every[::7] + every[3:9]
+    places = [(r.topic, r.partition, r.offset) for r in chosen]
+    picked = await log.pick([*places, places[0], (topic.name, 0, 1_000_000)])
+    key = lambda r: (r.partition, r.offset)  # noqa: E731
+    assert sorted(picked, key=key) == sorted({(r.partition, r.offset): r for r in chosen}.values(), key=key)
+    assert await log.pick([]) == []
+
+
 async def test_ends_starts_and_positions_of_an_untouched_topic_are_zero(log: Log, topic: Topic) -> None:
     nothing = {(topic.name, partition): 0 for partition in range(topic.partitions)}
     assert await log.ends([topic.name]) == nothing
