@@ -8,6 +8,7 @@ from hub.edge import (
     commands_auth,
     commands_make,
     commands_parked,
+    commands_replay,
     commands_run,
     commands_source,
     commands_steward,
@@ -21,6 +22,7 @@ COMMANDS = (
     commands_ask,
     commands_steward,
     commands_parked,
+    commands_replay,
     commands_audit,
     commands_source,
 )

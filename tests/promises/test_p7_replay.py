@@ -76,7 +76,7 @@ def last_wins(left: fold.Claim | None, right: fold.Claim) -> fold.Claim:
     return right
 
 
-read_decisions = shadow._read_decisions
+read_decisions = shadow.read_decisions
 
 
 async def forgetful(context: Any, built: shadow.Shadow) -> None:
@@ -88,7 +88,7 @@ async def forgetful(context: Any, built: shadow.Shadow) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "instead"),
     [(fold, "join", last_wins), (shadow, "_root", lambda built, golden_id: golden_id),
-     (shadow, "_read_decisions", forgetful)],
+     (shadow, "read_decisions", forgetful)],
     ids=["order", "merges", "decisions"],
 )  # fmt: skip
 async def test_the_check_of_orders_fails_without(hub: Stages, owner: Any, name: str, instead: Any) -> None:
