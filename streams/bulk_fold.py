@@ -80,14 +80,18 @@ def _by_record(spill: Spill, bucket: int) -> Iterator[tuple[tuple[str, str, str]
     events = events_of(spill, bucket)
     if events is None:
         return
-    newest = [*RECORD, "order", "observed_at", "event_id"]
-    rows = _with_unsaid(spill, bucket, events).sort(newest, descending=[False] * 3 + [True] * 3)
+    rows = _newest_first(_with_unsaid(spill, bucket, events))
     sizes = rows.select(pl.struct(RECORD).rle().struct.field("len").alias("n"))["n"].to_list()
     columns = zip(*(rows[name].to_list() for name in Row._fields), strict=True)
     firsts = rows[_starts(sizes)].select(RECORD).iter_rows()
     for size, (system, object_, external_id) in zip(sizes, firsts, strict=True):
         own = [next(columns) for _ in range(size)]
         yield (system, object_, external_id), map(Row._make, own)
+
+
+def _newest_first(rows: pl.DataFrame) -> pl.DataFrame:
+    clock = ("order", "observed_at", "event_id")
+    return rows.sort([*RECORD, *clock], descending=[False] * len(RECORD) + [True] * len(clock))
 
 
 def _starts(sizes: list[int]) -> list[int]:
