@@ -59,12 +59,12 @@ def links_of(spill: Spill, bucket: int) -> pl.DataFrame | None:
     return None if rows is None else rows.unique([*RECORD], keep="first", maintain_order=True).drop("offset")
 
 
-def fold_bucket(model: Model, spill: Spill, bucket: int) -> Iterator[Folded]:
-    """The bucket's records, each once; also those that were linked and have not said anything."""
+def fold_bucket(model: Model, spill: Spill, bucket: int, events: pl.DataFrame | None) -> Iterator[Folded]:
+    """The bucket's records, each once, from its events; also those that were linked and have not said anything."""
     homes: dict[tuple[str, str, str], tuple[str, str]] = {}
     if (links := links_of(spill, bucket)) is not None:
         homes = {(s, o, e): (entity, golden) for s, o, e, golden, entity in links.iter_rows()}
-    for id_, rows in _by_record(spill, bucket):
+    for id_, rows in _by_record(spill, bucket, events) if events is not None else ():
         if id_[0] == steward.SYSTEM:
             if pins := _pins(rows):
                 yield Folded(*id_, "", id_[2], pins)
@@ -75,11 +75,8 @@ def fold_bucket(model: Model, spill: Spill, bucket: int) -> Iterator[Folded]:
         yield Folded(*id_, entity, home, {})
 
 
-def _by_record(spill: Spill, bucket: int) -> Iterator[tuple[tuple[str, str, str], Iterator[Row]]]:
+def _by_record(spill: Spill, bucket: int, events: pl.DataFrame) -> Iterator[tuple[tuple[str, str, str], Iterator[Row]]]:
     """Each record of the bucket with its events, newest first."""
-    events = events_of(spill, bucket)
-    if events is None:
-        return
     rows = _newest_first(_with_unsaid(spill, bucket, events))
     sizes = rows.select(pl.struct(RECORD).rle().struct.field("len").alias("n"))["n"].to_list()
     columns = zip(*(rows[name].to_list() for name in Row._fields), strict=True)

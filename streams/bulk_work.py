@@ -80,9 +80,9 @@ def fold(model: Model, files: Files, bucket: int) -> tuple[int, int]:
     """Fold one bucket; how many distinct events it holds, and how many records."""
     merged, named = _merged(files), _named(files)
     parts: dict[int, list[tuple[str, Folded]]] = {}
-    count = 0
+    events, count = events_of(files.spill, bucket), 0
     with _appearing(files.folded(bucket)) as draft, (draft / RECORDS).open("wb") as copy:
-        for record in fold_bucket(model, files.spill, bucket):
+        for record in fold_bucket(model, files.spill, bucket, events):
             lives = root(merged, record.home)
             if named is None or not lives or lives in named:
                 copy.write(_line(record.system, record.object, record.external_id, record.entity, lives, record.home,
@@ -91,7 +91,6 @@ def fold(model: Model, files: Files, bucket: int) -> tuple[int, int]:
                 count += 1
         for number, rows in parts.items():
             (draft / f"{number}.part").write_bytes(_pack(rows))
-    events = events_of(files.spill, bucket)
     return (0 if events is None else int(events["main"].sum())), count
 
 
