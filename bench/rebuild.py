@@ -111,7 +111,7 @@ async def run(how: str, log_url: str, state_url: str) -> dict[str, Any]:
     async with asyncpg.create_pool(state_url, min_size=1, command_timeout=600) as pool:
         log = open_log(log_url, pool)
         context = await open_context(pool, log)
-        server = [p for p in psutil.process_iter(["name"]) if p.info["name"].startswith("postgres")]
+        server = psutil.Process(await pool.fetchval("select pg_backend_pid()")).parent()
         memory, before = Memory(), cpu(server)
         began = time.perf_counter()
         if how == "event":
@@ -120,10 +120,7 @@ async def run(how: str, log_url: str, state_url: str) -> dict[str, Any]:
             options = Options(hashes=False, load_model=model if how == "bulk" else None)
             found = await replay(context, options=options)
         took = time.perf_counter() - began
-        used = (
-            cpu([*server, *(p for p in psutil.process_iter(["name"]) if p.info["name"].startswith("postgres"))])
-            - before
-        )
+        used = cpu(server) - before
         await log.close()
     rebuilt = {
         d.golden_id: {n: f[0] for n, f in (d.rebuilt or {}).items() if n != "_deleted"} for d in found.differences
@@ -132,15 +129,14 @@ async def run(how: str, log_url: str, state_url: str) -> dict[str, Any]:
     return {"seconds": took, "cpu": used, "peak_mib": memory.end(), "golden": by_email}
 
 
-def cpu(server: list[psutil.Process]) -> float:
-    """CPU seconds of this process, its workers, and the database."""
-    here = psutil.Process()
+def cpu(server: psutil.Process | None) -> float:
+    """CPU seconds of this process and the database, with all that they have started."""
     total = 0.0
-    for process in {here, *here.children(recursive=True), *server}:
-        with suppress(psutil.Error):
-            times = process.cpu_times()
-            ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-            total += times.user + times.system + (ended if process == here else 0.0)
+    for top in filter(None, (psutil.Process(), server)):
+        total += sum(top.cpu_times()[:4])  # its own, and those of what has ended
+        for process in top.children(recursive=True):
+            with suppress(psutil.Error):
+                total += sum(process.cpu_times()[:4])
     return total
 
 
