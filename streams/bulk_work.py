@@ -147,4 +147,5 @@ def _named(files: Files) -> frozenset[str] | None:
 
 def write_named(files: Files, golden_ids: Iterable[str]) -> None:
     """Keep the golden ids that a partial rebuild is about."""
+    files.directory.mkdir(parents=True, exist_ok=True)
     files.named.write_bytes(_pack(sorted(golden_ids)))

@@ -232,3 +232,8 @@ async def test_a_second_replay_waits_for_the_first(hub: Stages) -> None:
             await hub.replay()
         await conn.execute("select pg_advisory_unlock($1)", LOCK)
     assert not (await hub.replay()).differences
+
+
+@pytest.mark.parametrize("scope", [Scope(), Scope(entity="contact", since=5)], ids=["whole", "part"])
+async def test_of_nothing_nothing_is_rebuilt(hub: Stages, scope: Scope) -> None:
+    assert (await hub.replay(scope=scope)).golden == 0
