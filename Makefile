@@ -59,6 +59,7 @@ bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aioka
 	$(BIN)/python -m bench.poison
 	$(BIN)/python bench/budget.py
 	$(BIN)/python -m bench.past
+	$(BIN)/python -m bench.rebuild
 
 lock: .venv/dev.stamp ## Write the requirements files anew from pyproject.toml
 	for extra in run kafka dev; do \

@@ -50,6 +50,11 @@ def encode(schema_id: int, schema: Schema, datum: dict[str, Any]) -> bytes:
     return body.getvalue()
 
 
+def head(schema_id: int) -> bytes:
+    """How every value begins that was written with the schema of this id."""
+    return _HEADER.pack(_MAGIC, schema_id)
+
+
 def schema_id(value: bytes | None) -> int:
     """The id of the schema a value was written with. Raises WireError for what is not framed."""
     if not value:

@@ -14,12 +14,27 @@ Row = tuple[str, str, Any, bool]
 """(golden id, entity, stored fields with provenance, deleted)."""
 
 
-def partition_hashes(rows: Iterable[Row]) -> dict[str, str]:
-    """ "<entity>/<partition>" -> hexadecimal digest; the rows' order and that of the keys in them do not matter."""
-    digests: dict[str, Any] = {}
-    for golden_id, entity, fields, deleted in sorted(rows, key=lambda row: row[0]):
-        place = f"{entity}/{partition_of(golden_id.encode(), golden_topic(entity).partitions)}"
-        content = orjson.dumps([golden_id, entity, fields, deleted], option=orjson.OPT_SORT_KEYS)
-        digest = digests.setdefault(place, hashlib.blake2b(digest_size=16))
+class Hashes:
+    """Hashes being made of rows that come in the order of their golden ids."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, Any] = {}
+
+    def add(self, row: Row) -> None:
+        """Take in the next row; the order of the keys in its fields does not matter."""
+        place = f"{row[1]}/{partition_of(row[0].encode(), golden_topic(row[1]).partitions)}"
+        content = orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+        digest = self._digests.setdefault(place, hashlib.blake2b(digest_size=16))
         digest.update(len(content).to_bytes(8, "big") + content)
-    return {place: digests[place].hexdigest() for place in sorted(digests)}
+
+    def told(self) -> dict[str, str]:
+        """ "<entity>/<partition>" -> hexadecimal digest."""
+        return {place: self._digests[place].hexdigest() for place in sorted(self._digests)}
+
+
+def partition_hashes(rows: Iterable[Row]) -> dict[str, str]:
+    """The hashes of rows in any order."""
+    hashes = Hashes()
+    for row in sorted(rows, key=lambda row: row[0]):
+        hashes.add(row)
+    return hashes.told()

@@ -93,6 +93,10 @@ class Codec:
         schema_id, schema = self._own[name]
         return wire.encode(schema_id, schema, datum)
 
+    def written(self, name: str) -> tuple[int, Schema]:
+        """The id and the schema that values of the named schema are written with."""
+        return self._own[name]
+
     def decode(self, value: bytes | None) -> tuple[str, dict[str, Any]]:
         """The schema's name and the datum, as the hub's present schema sees it.
 

@@ -1,9 +1,11 @@
 """Replay: rebuild claims and golden records from the topics alone, into shadow tables, compare with live, and swap.
 
-Live processing goes on meanwhile; the comparison waits for it only at the very end. What is read and folded is `shadow`.
+Live processing goes on meanwhile; the comparison waits for it only at the very end. What is read and folded in bulk is
+`rebuild`; `shadow` does the same event by event, in memory, and is what the bulk is held against.
 """
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +14,19 @@ import orjson
 from hub import fold
 from hub.fold import DELETED
 from streams import versions
+from streams.bulk_workers import LoadModel
 from streams.context import Context, publish
-from streams.hashes import partition_hashes
+from streams.hashes import Hashes
 from streams.log_postgres import Connection
 from streams.project import STAGE
-from streams.shadow import Progress, Shadow, catch_up, project_all
+from streams.rebuild import HOURS, Rebuild, Told, rebuilding
+from streams.records import Offsets
+from streams.scope import Scope
+from streams.shadow import Shadow, catch_up, project_all
+
+ROUNDS = 20  # of following, before live processing is held
+ALL = Scope()
+FEW = 500  # events that are followed while live processing waits
 
 
 @dataclass(slots=True)
@@ -30,7 +40,11 @@ class Difference:
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What a replay found. `hashes` are those of what was rebuilt, per entity and partition, `live` those of live."""
+    """What a replay found. `hashes` are those of what was rebuilt, per entity and partition, `live` those of live.
+
+    events      distinct events that were folded; read: records that this run read from the log
+    left_out    golden records in scope that something out of scope became part of meanwhile
+    """
 
     events: int = 0
     golden: int = 0
@@ -38,76 +52,148 @@ class Rebuilt:
     hashes: dict[str, str] = field(default_factory=dict)
     live: dict[str, str] = field(default_factory=dict)
     swapped: bool = False
+    read: int = 0
+    left_out: list[str] = field(default_factory=list)
 
 
-async def replay(context: Context, swap: bool = False, progress: Progress = lambda done, of: None) -> Rebuilt:
-    """Rebuild everything up to where live processing stands, compare, and with `swap` put the rebuilt rows in place."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to replay.
+
+    scope       which golden records
+    fresh       begin anew, also where a replay of this scope was cut off
+    hashes      make the hashes
+    load_model  makes the model in other processes; without it everything is done in this one
+    """
+
+    scope: Scope = ALL
+    fresh: bool = False
+    hashes: bool = True
+    load_model: LoadModel | None = None
+
+
+def _silent(what: str, done: int, of: int) -> None:
+    """Tell nobody."""
+
+
+EVERYTHING = Options()
+
+
+async def replay(context: Context, swap: bool = False, options: Options = EVERYTHING, told: Told = _silent) -> Rebuilt:
+    """Rebuild up to where live processing stands, compare, and with `swap` put the rebuilt rows in place. Goes on with a
+    replay that was cut off. Raises Hold where another one is under way."""
+    async with rebuilding(context, options.scope, options.fresh, told, options.load_model) as work:
+        await work.bulk()
+        left_out = await _follow(context, work)
+        async with context.pool.acquire() as conn, conn.transaction():
+            await versions.in_effect(context, conn)
+            upto = await _held(context, conn)
+            left_out |= (await work.follow(conn, upto)).left_out
+            rebuilt = await _finish(context, conn, swap, options.hashes, work.scope.partial)
+        rebuilt.events, rebuilt.read, rebuilt.left_out = await work.events(), work.read, sorted(left_out)
+        await work.clear()
+    return rebuilt
+
+
+async def replay_by_event(context: Context, swap: bool = False) -> Rebuilt:
+    """The same event by event, in memory: the reference."""
     shadow = Shadow()
-    await catch_up(context, shadow, await _positions(context), progress)
+    await catch_up(context, shadow, await _positions(context), lambda done, of: None)
     async with context.pool.acquire() as conn, conn.transaction():
         await versions.in_effect(context, conn)
-        rows = await conn.fetch(
-            "select topic, partition, next_offset from hub.position where stage = $1 order by 2, 3 for update", STAGE
-        )
-        await _publish_all(context)
-        await catch_up(context, shadow, {(r[0], r[1]): r[2] for r in rows}, progress)
-        rebuilt = Rebuilt(events=len(shadow.seen))
-        golden = project_all(context, shadow)
-        rebuilt.golden = len(golden)
-        await _fill(conn, golden, shadow)
-        rebuilt.differences = await _compare(conn, list(context.model.entities))
-        rebuilt.hashes = partition_hashes([(g, e, orjson.loads(fields), gone) for g, e, fields, gone in golden])
-        rebuilt.live = await _live_hashes(conn, list(context.model.entities))
-        if swap and rebuilt.differences:
-            await _swap(conn)
-            rebuilt.swapped = True
+        await catch_up(context, shadow, await _held(context, conn), lambda done, of: None)
+        await conn.execute("truncate hub.shadow_golden, hub.shadow_record, hub.rebuild, hub.rebuild_step")
+        await _fill(conn, project_all(context, shadow), shadow)
+        rebuilt = await _finish(context, conn, swap, hashes=True, partial=False)
+        await conn.execute("truncate hub.shadow_golden, hub.shadow_record")
+    rebuilt.events = len(shadow.seen)
     return rebuilt
+
+
+async def _follow(context: Context, work: Rebuild) -> set[str]:
+    """Catch up with live processing until little is left, in transactions of their own."""
+    left_out: set[str] = set()
+    for _ in range(ROUNDS):
+        upto = await _positions(context)
+        await _publish_all(context)
+        async with context.pool.acquire() as conn, conn.transaction():
+            found = await work.follow(conn, upto)
+        left_out |= found.left_out
+        if found.read <= FEW:
+            break
+    return left_out
+
+
+async def _held(context: Context, conn: Connection) -> Offsets:
+    """Where live processing stands, which waits from here on until the transaction ends."""
+    rows = await conn.fetch(
+        "select topic, partition, next_offset from hub.position where stage = $1 order by 1, 2 for update", STAGE
+    )
+    await _publish_all(context)
+    return {(r[0], r[1]): r[2] for r in rows}
 
 
 async def _publish_all(context: Context) -> None:
     """The last decisions may still be in the outbox."""
-    while await context.pool.fetchval("select exists (select from hub.outbox)"):
+    last = await context.pool.fetchval("select max(id) from hub.outbox")
+    while last and await context.pool.fetchval("select exists (select from hub.outbox where id <= $1)", last):
         if not await publish(context):
             await asyncio.sleep(0.05)  # another worker is at it
 
 
-async def _positions(context: Context) -> dict[tuple[str, int], int]:
+async def _positions(context: Context) -> Offsets:
     rows = await context.pool.fetch("select topic, partition, next_offset from hub.position where stage = $1", STAGE)
     return {(r["topic"], r["partition"]): r["next_offset"] for r in rows}
 
 
+async def _finish(context: Context, conn: Connection, swap: bool, hashes: bool, partial: bool) -> Rebuilt:
+    """Compare the shadow tables with live, and swap if asked."""
+    golden = await conn.fetchval("select count(*) from hub.shadow_golden")
+    entities = list(context.model.entities)
+    rebuilt = Rebuilt(golden=golden, differences=await _compare(conn, partial, entities))
+    if hashes:
+        rebuilt.hashes = await _hashes(conn, "hub.shadow_golden")
+        rebuilt.live = await _hashes(conn, _live(partial), entities)
+    if swap and rebuilt.differences:
+        await _swap(conn)
+        rebuilt.swapped = True
+    return rebuilt
+
+
 async def _fill(conn: Connection, golden: list[tuple[str, str, str, bool]], shadow: Shadow) -> None:
-    await conn.execute(
-        "create temporary table shadow_golden (golden_id text, entity text, fields jsonb, deleted bool) on commit drop"
-    )
-    await conn.execute(
-        "create temporary table shadow_record (system text, object text, external_id text, golden_id text, claims jsonb)"
-        " on commit drop"
-    )
-    await conn.copy_records_to_table("shadow_golden", records=golden)
-    rows = [(*s.id, s.golden_id, orjson.dumps(fold.dump(s.claims)).decode()) for s in shadow.records.values()]
-    await conn.copy_records_to_table("shadow_record", records=rows)
+    await conn.copy_records_to_table("shadow_golden", schema_name="hub", records=golden)
+    rows = [
+        (*s.id, s.entity, s.golden_id, s.home, orjson.dumps(fold.dump(s.claims)).decode())
+        for s in shadow.records.values()
+    ]
+    await conn.copy_records_to_table("shadow_record", schema_name="hub", records=rows)
 
 
-async def _compare(conn: Connection, entities: list[str]) -> list[Difference]:
-    """Golden records whose fields or deletion differ. A golden record that only the hub's own creates make up has no
-    events behind it and is not compared."""
+def _live(partial: bool) -> str:
+    """The golden records that live, of those that are rebuilt; $1 are the entities that are configured."""
+    named = " and golden_id in (select golden_id from hub.rebuild_named)" if partial else ""
+    return f"(select * from hub.golden where merged_into is null and entity = any($1){named})"  # noqa: S608 - constants
+
+
+async def _compare(conn: Connection, partial: bool, entities: list[str]) -> list[Difference]:
+    """Golden records whose fields or deletion differ, or that only one side has."""
     rows = await conn.fetch(
-        "select golden_id, l.fields as live, s.fields as rebuilt, l.deleted as gone, s.deleted as ends"
-        " from (select * from hub.golden where merged_into is null and entity = any($1)) l"
-        " full join shadow_golden s using (golden_id)"
+        "select golden_id, l.fields as live, s.fields as rebuilt, l.deleted as gone, s.deleted as ends"  # noqa: S608
+        f" from {_live(partial)} l full join hub.shadow_golden s using (golden_id)"
         " where l.fields is distinct from s.fields or l.deleted is distinct from s.deleted order by golden_id",
         entities,
+        timeout=HOURS,
     )
     return [Difference(r["golden_id"], _side(r["live"], r["gone"]), _side(r["rebuilt"], r["ends"])) for r in rows]
 
 
-async def _live_hashes(conn: Connection, entities: list[str]) -> dict[str, str]:
-    rows = await conn.fetch(
-        "select golden_id, entity, fields, deleted from hub.golden where merged_into is null and entity = any($1)",
-        entities,
-    )
-    return partition_hashes([(r[0], r[1], orjson.loads(r[2]), r[3]) for r in rows])
+async def _hashes(conn: Connection, table: str, *given: list[str]) -> dict[str, str]:
+    """The hashes of a table's golden records, a portion at a time."""
+    query = f'select golden_id, entity, fields, deleted from {table} t order by golden_id collate "C"'  # noqa: S608
+    hashes = Hashes()
+    async for row in conn.cursor(query, *given, prefetch=2_000, timeout=HOURS):
+        hashes.add((row[0], row[1], orjson.loads(row[2]), row[3]))
+    return hashes.told()
 
 
 def _side(fields: str | None, deleted: bool | None) -> dict[str, Any] | None:
@@ -116,17 +202,17 @@ def _side(fields: str | None, deleted: bool | None) -> dict[str, Any] | None:
 
 async def _swap(conn: Connection) -> None:
     """Put the rebuilt rows in place of the live ones; the next change of each record is planned from there."""
-    await conn.execute(
-        "update hub.golden g set fields = s.fields, deleted = s.deleted, version = g.version + 1, updated_at = now()"
-        " from shadow_golden s where g.golden_id = s.golden_id"
-        " and (g.fields is distinct from s.fields or g.deleted is distinct from s.deleted)"
-    )
-    await conn.execute(
-        "insert into hub.golden (golden_id, entity, version, fields, deleted)"
-        " select golden_id, entity, 1, fields, deleted from shadow_golden on conflict do nothing"
-    )
-    await conn.execute(
-        "update hub.record r set claims = s.claims, golden_id = s.golden_id from shadow_record s"
-        " where (r.system, r.object, r.external_id) = (s.system, s.object, s.external_id)"
-        " and (r.claims, r.golden_id) is distinct from (s.claims, s.golden_id)"
-    )
+    for statement in SWAP:
+        await conn.execute(statement, timeout=HOURS)
+
+
+SWAP: Iterable[str] = (
+    "update hub.golden g set fields = s.fields, deleted = s.deleted, version = g.version + 1, updated_at = now()"
+    " from hub.shadow_golden s where g.golden_id = s.golden_id"
+    " and (g.fields is distinct from s.fields or g.deleted is distinct from s.deleted)",
+    "insert into hub.golden (golden_id, entity, version, fields, deleted)"
+    " select golden_id, entity, 1, fields, deleted from hub.shadow_golden on conflict do nothing",
+    "update hub.record r set claims = s.claims::jsonb, golden_id = s.golden_id from hub.shadow_record s"
+    " where (r.system, r.object, r.external_id) = (s.system, s.object, s.external_id) and s.home <> ''"
+    " and (r.claims, r.golden_id) is distinct from (s.claims::jsonb, s.golden_id)",
+)

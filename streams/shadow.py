@@ -45,12 +45,12 @@ class Shadow:
 
 async def catch_up(context: Context, shadow: Shadow, upto: dict[tuple[str, int], int], progress: Progress) -> None:
     """Read on from where the shadow stands: decisions to their end, changes up to these offsets."""
-    await _read_decisions(context, shadow)
+    await read_decisions(context, shadow)
     topics = set(change_topics(context))
     total = sum(end for (topic, _), end in upto.items() if topic in topics)
     for (topic, partition), end in _turns(upto):
         if topic in topics:
-            async for record in _records(context, shadow, topic, partition, end):
+            async for record in records(context, shadow, topic, partition, end):
                 if (topic, partition, record.offset) in shadow.parked:
                     continue
                 apply(context, shadow, from_avro(context.codec.decode(record.value)[1]))
@@ -64,11 +64,11 @@ def _turns(upto: dict[tuple[str, int], int]) -> list[tuple[tuple[str, int], int]
     return sorted(upto.items())
 
 
-async def _read_decisions(context: Context, shadow: Shadow) -> None:
+async def read_decisions(context: Context, shadow: Shadow) -> None:
     """What was decided, and which records were set aside."""
     ends = await context.log.ends([IDENTITY.name, DECISIONS.name, DEADLETTERS.name])
     for (topic, partition), end in sorted(ends.items()):
-        async for record in _records(context, shadow, topic, partition, end):
+        async for record in records(context, shadow, topic, partition, end):
             name, datum = context.codec.decode(record.value)
             if name == "decision":
                 shadow.unsaid[datum["event_id"], datum["external_id"]] = frozenset(datum["unsaid"])
@@ -86,7 +86,19 @@ async def _read_decisions(context: Context, shadow: Shadow) -> None:
                 shadow.merged[datum["golden_id"]] = datum["into"] if datum["kind"] == "merge" else None
 
 
-async def _records(context: Context, shadow: Shadow, topic: str, partition: int, end: int) -> AsyncIterator[Record]:
+async def read_parked(context: Context) -> set[tuple[str, int, int]]:
+    """(topic, partition, offset) of every change that was set aside."""
+    shadow = Shadow()
+    ends = await context.log.ends([DEADLETTERS.name])
+    for (topic, partition), end in sorted(ends.items()):
+        async for record in records(context, shadow, topic, partition, end):
+            datum = context.codec.decode(record.value)[1]
+            if datum["stage"] == STAGE:
+                shadow.parked.add((datum["topic"], datum["partition"], datum["offset"]))
+    return shadow.parked
+
+
+async def records(context: Context, shadow: Shadow, topic: str, partition: int, end: int) -> AsyncIterator[Record]:
     """What has not been read of a partition yet, up to `end`."""
     start = shadow.done.get((topic, partition), 0)
     while start < end:
@@ -112,9 +124,9 @@ def apply(context: Context, shadow: Shadow, event: Event) -> None:
     for one in expand(event):
         state = shadow.records.get(one.record)
         reading = read(context.model, one, state)
-        home = shadow.homes.get(one.record)
-        if reading is None or home is None:
+        if reading is None:
             continue
+        home = shadow.homes.get(one.record, "")  # none: it ended before it was seen, and may be seen yet
         state = shadow.records[one.record] = reading.state
         state.home = state.golden_id = home
         unsaid = shadow.unsaid.get((one.event_id, one.external_id), frozenset())
@@ -140,7 +152,7 @@ def project_all(context: Context, shadow: Shadow) -> list[tuple[str, str, str, b
     groups: dict[str, list[RecordState]] = {}
     for id_, home in shadow.homes.items():  # a record that the hub created counts before it has said anything
         shadow.records.setdefault(id_, RecordState(id_, shadow.entities[id_], home, home))
-    for state in shadow.records.values():
+    for state in (s for s in shadow.records.values() if s.home):
         state.golden_id = _root(shadow, state.home)
         groups.setdefault(state.golden_id, []).append(state)
     golden = []

@@ -395,3 +395,44 @@ create table if not exists hub.receipt (
 );
 create index if not exists receipt_golden on hub.receipt (golden_id);
 create index if not exists receipt_record on hub.receipt (target, object, external_id);
+-- The rebuild under way, if there is one (see streams/rebuild.py): what it rebuilds, up to where it reads in bulk, and what
+-- it has done. Not logged: after a crash of the database they are empty, and a rebuild begins anew.
+create unlogged table if not exists hub.rebuild (
+    one boolean primary key default true check (one),
+    scope jsonb not null,                        -- what is rebuilt, under which configuration
+    upto jsonb not null,                         -- positions of the project stage that the bulk ends at
+    decided jsonb not null,                      -- ends of the decisions that the bulk knows
+    since jsonb not null,                        -- from where decisions are read again for what comes after the bulk
+    buckets int not null,
+    directory text not null,
+    began timestamptz not null default now()
+);
+create unlogged table if not exists hub.rebuild_step (
+    name text primary key,
+    value bigint not null
+);
+-- Golden records that a partial rebuild is about.
+create unlogged table if not exists hub.rebuild_named (
+    golden_id text primary key
+);
+-- Events that were folded after the bulk.
+create unlogged table if not exists hub.rebuild_seen (
+    event_id text primary key
+);
+create unlogged table if not exists hub.shadow_record (
+    system text not null,
+    object text not null,
+    external_id text not null,
+    entity text not null,
+    golden_id text not null,
+    home text not null,
+    claims text not null,
+    primary key (system, object, external_id)
+);
+create index if not exists shadow_record_golden on hub.shadow_record (golden_id);
+create unlogged table if not exists hub.shadow_golden (
+    golden_id text primary key,
+    entity text not null,
+    fields jsonb not null,
+    deleted boolean not null
+);

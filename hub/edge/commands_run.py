@@ -1,19 +1,17 @@
-"""Commands that run things: run, worker, demo, sandbox, kafka, replay."""
+"""Commands that run things: run, worker, demo, sandbox, kafka."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hub.edge import changing, running
 from hub.edge.cli import DEFAULT_CONFIG, DEFAULT_DATA, AsJson, ConfigPath, DataDir, Exit, app, go, with_hub
-from hub.edge.output import as_json, err, out, table
+from hub.edge.output import as_json, err, out
 from hub.edge.wiring import STAGES, Hub
 from streams.ledger import Idle, balance
-from streams.replay import Rebuilt
-from streams.replay import replay as rebuild
 
 START_SECONDS = 60.0
 """So long a starting worker waits for its database and its log, which may be starting too."""
@@ -113,49 +111,6 @@ def show_left(bars: Progress, left: Idle) -> None:
         task = known[0].id if known else bars.add_task(name, total=0)
         total = max(int(known[0].total or 0) if known else 0, waiting)
         bars.update(task, total=total, completed=total - waiting)
-
-
-@app.command()
-def replay(
-    config: ConfigPath = DEFAULT_CONFIG,
-    data_dir: DataDir = DEFAULT_DATA,
-    swap: Annotated[bool, typer.Option("--swap", help="Put the rebuilt rows in place where they differ.")] = False,
-    json: AsJson = False,
-) -> None:
-    """Rebuild golden records from the topics alone and compare with live. Exit 1 when they differ and were not swapped."""
-
-    async def work(hub: Hub) -> Rebuilt:
-        with progress() as bars:
-            task = bars.add_task("replay", total=None)
-            return await rebuild(hub.context, swap, lambda done, of: bars.update(task, completed=done, total=of))
-
-    found: Rebuilt = with_hub(config, data_dir, work)
-    if json:
-        as_json(_told(found))
-    else:
-        out.print(
-            f"{found.events:,} events -> {found.golden:,} golden records; {len(found.differences):,} differ from live"
-        )
-        rows = [(d.golden_id, _names(d.live, d.rebuilt)) for d in found.differences[:20]]
-        if rows:
-            table("Differences", ("golden id", "fields"), rows)
-        if found.swapped:
-            out.print("swapped: the rebuilt records are live now")
-    raise Exit(1 if found.differences and not found.swapped else 0)
-
-
-def _told(found: Rebuilt) -> dict[str, Any]:
-    differences = [{"golden_id": d.golden_id, "live": d.live, "rebuilt": d.rebuilt} for d in found.differences]
-    return {
-        "events": found.events, "golden": found.golden, "differences": differences, "swapped": found.swapped,
-        "hashes": found.hashes, "live": found.live,
-    }  # fmt: skip
-
-
-def _names(live: dict[str, Any] | None, rebuilt: dict[str, Any] | None) -> str:
-    if live is None or rebuilt is None:
-        return "only rebuilt" if live is None else "only live"
-    return ", ".join(sorted(n for n in live.keys() | rebuilt.keys() if live.get(n) != rebuilt.get(n)))
 
 
 @app.command()

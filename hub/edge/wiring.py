@@ -20,6 +20,7 @@ from hub.config.models import Audit
 from hub.drift import Threshold
 from hub.edge import embedded, tokens
 from hub.edge.credentials import Credentials
+from hub.model import Model
 from streams import budgets, plan, project, refetch, services
 from streams.app import StageApp, Workers, stage_app
 from streams.auditing import Plan
@@ -115,6 +116,11 @@ def topics(config: Config) -> list[Topic]:
 def read_config(path: Path, env: Mapping[str, str] = os.environ) -> Config:
     """The configuration in a file. Raises ConfigError with every problem."""
     return load(path, MANIFESTS, env)
+
+
+def read_model(path: Path) -> Model:
+    """The model of the configuration in a file, for a process that does nothing but fold."""
+    return read_config(path).model
 
 
 async def _state(config: Config, data_dir: Path, stack: AsyncExitStack) -> str:

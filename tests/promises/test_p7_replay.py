@@ -8,15 +8,17 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import asyncpg
+import polars as pl
 import pytest
 
 from hub import fold
-from streams import replay, shadow
+from streams import bulk_fold, bulk_work, rebuild, rebuild_state, replay, shadow
 from streams.hashes import partition_hashes
 from tests.connectors.hubspot_support import contact
 from tests.promises import bad_input
@@ -30,7 +32,7 @@ __all__ = ["hub"]
 LONG = os.environ.get("HUB_LONG") == "1"
 ROOT = Path(__file__).parents[2]
 OTHER, STAMP = ROOT / ".venv-other/bin/python", ROOT / ".venv/other.stamp"
-LENGTH, ORDERS = 60, 5
+LENGTH, ORDERS = 60, 3
 
 
 def shuffled(random: Random) -> Callable[[dict[Any, int]], list[Any]]:
@@ -51,13 +53,22 @@ def shuffled(random: Random) -> Callable[[dict[Any, int]], list[Any]]:
     return turns
 
 
-async def check_any_order(one: Stages, seed: int, orders: int = ORDERS) -> int:
+BY = {"bulk": lambda one: one.replay(), "event": lambda one: replay.replay_by_event(one.context)}
+
+
+async def check_any_order(one: Stages, seed: int, orders: int = ORDERS, by: str = "bulk") -> int:
     """Live after a history, and rebuilds by several interleavings and batch sizes: the same hash of every partition."""
     await live(one, seed, LENGTH)
     random = Random(seed)
     for _ in range(orders):
-        with mutation(shadow, "_turns", shuffled(random)), mutation(shadow, "CHUNK", random.choice((1, 3, 10, 5_000))):
-            found = await one.replay()
+        chunk, turns = random.choice((1, 3, 10, 5_000)), shuffled(random)
+        with ExitStack() as stack:
+            for owner, name, instead in (
+                (shadow, "_turns", turns), (rebuild, "_turns", turns), (shadow, "CHUNK", chunk), (rebuild, "READ", chunk),
+                (rebuild_state, "BUCKET", random.choice((7, 50, 200_000))),
+            ):  # fmt: skip
+                stack.enter_context(mutation(owner, name, instead))
+            found = await BY[by](one)
         assert found.hashes == found.live, f"seed {seed}: rebuilt {found.hashes}, live {found.live}"
         assert found.live, f"seed {seed}: nothing to compare"
     return orders
@@ -67,7 +78,7 @@ async def test_any_interleaving_gives_the_bytes_of_live(
     hub: Stages, seeds: Callable[[int], Sequence[int]], figures: Callable[..., None]
 ) -> None:
     chosen = seeds(400 if LONG else 5)
-    rebuilt = [await check_any_order(await empty(hub), seed) for seed in chosen]
+    rebuilt = [await check_any_order(await empty(hub), seed, by=by) for seed in chosen for by in BY]
     figures("P7", histories=len(chosen), rebuilds=sum(rebuilt))
 
 
@@ -76,7 +87,7 @@ def last_wins(left: fold.Claim | None, right: fold.Claim) -> fold.Claim:
     return right
 
 
-read_decisions = shadow._read_decisions
+read_decisions = shadow.read_decisions
 
 
 async def forgetful(context: Any, built: shadow.Shadow) -> None:
@@ -85,20 +96,27 @@ async def forgetful(context: Any, built: shadow.Shadow) -> None:
     built.unsaid.clear()
 
 
+def all_said(spill: Any, bucket: int, events: pl.DataFrame) -> pl.DataFrame:
+    """The same in bulk."""
+    return events.with_columns(unsaid=pl.lit(None, dtype=pl.List(pl.String)))
+
+
+def apart(built: Any, golden_id: str) -> str:
+    """Golden records that were never merged."""
+    return golden_id
+
+
 @pytest.mark.parametrize(
-    ("owner", "name", "instead"),
-    [(fold, "join", last_wins), (shadow, "_root", lambda built, golden_id: golden_id),
-     (shadow, "_read_decisions", forgetful)],
-    ids=["order", "merges", "decisions"],
+    ("by", "owner", "name", "instead"),
+    [("event", fold, "join", last_wins), ("event", shadow, "_root", apart), ("event", shadow, "read_decisions", forgetful),
+     ("bulk", bulk_fold, "_newest_first", lambda rows: rows.sort("system", "object", "external_id")),
+     ("bulk", bulk_work, "root", apart), ("bulk", bulk_fold, "_with_unsaid", all_said)],
+    ids=["order", "merges", "decisions", "order in bulk", "merges in bulk", "decisions in bulk"],
 )  # fmt: skip
-async def test_the_check_of_orders_fails_without(hub: Stages, owner: Any, name: str, instead: Any) -> None:
-    with broken(name):
+async def test_the_check_of_orders_fails_without(hub: Stages, by: str, owner: Any, name: str, instead: Any) -> None:
+    with mutation(owner, name, instead), broken(name):
         for seed in range(8):
-            one = await empty(hub)
-            await live(one, seed, LENGTH)
-            with mutation(owner, name, instead), mutation(shadow, "_turns", shuffled(Random(seed))):
-                found = await one.replay()
-            assert found.hashes == found.live, f"seed {seed}: rebuilt {found.hashes}, live {found.live}"
+            await check_any_order(await empty(hub), seed, by=by)
 
 
 async def elsewhere(python: Path | str, url: str, hash_seed: str) -> dict[str, Any]:

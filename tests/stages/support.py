@@ -25,7 +25,7 @@ from streams.preparing import Prepared, prepare
 from streams.project import Project
 from streams.queue import lease
 from streams.registry import Codec, TableRegistry
-from streams.replay import Rebuilt, replay
+from streams.replay import Options, Rebuilt, replay
 from streams.topics import STATIC, changes_topic, golden_topic, notices_topic
 from streams.workspace import RecordState, records_of
 
@@ -157,9 +157,9 @@ class Stages:
         """The ledger's balance."""
         return await balance(self.context)
 
-    async def replay(self, swap: bool = False) -> Rebuilt:
+    async def replay(self, swap: bool = False, **options: Any) -> Rebuilt:
         """Rebuild from the log."""
-        return await replay(self.context, swap)
+        return await replay(self.context, swap, Options(**options))
 
     async def conflicts(self) -> list[dict[str, Any]]:
         """Every conflict, oldest first; values decoded."""

@@ -1,0 +1,248 @@
+"""How fast golden records are rebuilt from the topics, in bulk and event by event, side by side.
+
+    python -m bench.rebuild [--events 100000 1000000] [--rounds 3] [--log postgres kafka]
+
+The job is that of bench/fold_job.py: change events of three systems about the same people, seven fields each, 5 % of them
+twice, 5 % late. Beside the changes the log holds what live processing decides once: the link of every record to its
+golden id. Each run is a process of its own that rebuilds into the shadow tables of a database whose live golden records
+are empty, so it also finds that every one differs. What it rebuilt is held against the job's reference. Printed and
+written: events/s, CPU seconds per 100,000 events (of the run, its workers and PostgreSQL), the memory of run and workers
+together at most. Event by event is measured up to 100,000 events.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import asyncpg
+import orjson
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from bench.fold_job import OBJECT, SYSTEMS, TRUTH, Golden, Job, deliveries, encoded, golden, wrong
+from hub.edge import embedded, kafka_local
+from hub.entity import Entity, Field
+from hub.identity import IdentityEvent
+from hub.mapping import FieldMap, ObjectMap
+from hub.model import Model
+from hub.rules import Rule
+from streams.context import Context
+from streams.log import Log, NewRecord, open_log
+from streams.project import STAGE
+from streams.registry import Codec, TableRegistry
+from streams.replay import Options, replay, replay_by_event
+from streams.topics import IDENTITY, STATIC, changes_topic, golden_topic
+
+RESULTS = Path(__file__).parent / "results" / "rebuild.json"
+CHANGES = {system: changes_topic(system, OBJECT) for system in SYSTEMS}
+BY_EVENT_AT_MOST = 100_000
+PORTION = 20_000
+
+
+def model() -> Model:
+    """One entity, whose fields each have a source of truth, read from three systems."""
+    fields = {n: Field(n, "email" if n == "email" else "text", Rule("truth", order)) for n, order in TRUTH.items()}
+    contact = Entity("contact", fields, match=("email",), version="v1")
+    told = tuple(FieldMap(name, (name,), direction="in") for name in TRUTH)
+    return Model({"contact": contact}, {(s, OBJECT): ObjectMap(s, OBJECT, contact, told) for s in SYSTEMS}, "v1")
+
+
+async def open_context(pool: asyncpg.Pool, log: Log) -> Context:
+    """The hub's state, log and codec, without stages."""
+    async with pool.acquire() as conn:
+        await conn.execute("set client_min_messages = warning")
+        for name in ("log.sql", "state.sql"):
+            await conn.execute(files("streams").joinpath(name).read_text())
+    await log.ensure_topics([*STATIC, *CHANGES.values(), golden_topic("contact")])
+    return Context(model(), pool, log, await Codec.prepare(TableRegistry(pool)))
+
+
+async def fill(context: Context, job: Job) -> Golden:
+    """Append the job's events and links, as if the project stage had processed them; the reference's golden records."""
+    reports = deliveries(job)
+    portion: list[NewRecord] = []
+    for record in [*links(context, {(r.system, r.person) for r in reports}), *changes(context, reports)]:
+        portion.append(record)
+        if len(portion) == PORTION:
+            await context.log.append(portion)
+            portion = []
+    await context.log.append(portion)
+    ends = await context.log.ends([topic.name for topic in CHANGES.values()])
+    await context.pool.executemany(
+        "insert into hub.position (stage, topic, partition, next_offset) values ($1, $2, $3, $4)",
+        [(STAGE, topic, partition, end) for (topic, partition), end in ends.items()],
+    )
+    await context.pool.execute("analyze")
+    return golden(reports)
+
+
+def changes(context: Context, reports: Any) -> Iterator[NewRecord]:
+    """The job's change events."""
+    for system, key, value in encoded(reports, context.codec.encode):
+        yield NewRecord(CHANGES[system].name, key, value)
+
+
+def links(context: Context, records: set[tuple[str, int]]) -> Iterator[NewRecord]:
+    """The link of each record."""
+    for system, person in sorted(records):
+        golden_id = f"contact_{person:020}"
+        link = IdentityEvent("link", golden_id, "contact", "", (system, OBJECT, str(person)), reason="new")
+        yield NewRecord(IDENTITY.name, golden_id.encode(), context.codec.encode("identity", link.to_avro()))
+
+
+async def run(how: str, log_url: str, state_url: str) -> dict[str, Any]:
+    """One rebuild, in this process and its workers."""
+    async with asyncpg.create_pool(state_url, min_size=1, command_timeout=600) as pool:
+        log = open_log(log_url, pool)
+        context = await open_context(pool, log)
+        server = psutil.Process(await pool.fetchval("select pg_backend_pid()")).parent()
+        memory, before = Memory(), cpu(server)
+        began = time.perf_counter()
+        if how == "event":
+            found = await replay_by_event(context)
+        else:
+            options = Options(hashes=False, load_model=model if how == "bulk" else None)
+            found = await replay(context, options=options)
+        took = time.perf_counter() - began
+        used = cpu(server) - before
+        await log.close()
+    rebuilt = {
+        d.golden_id: {n: f[0] for n, f in (d.rebuilt or {}).items() if n != "_deleted"} for d in found.differences
+    }
+    by_email = {str(fields["email"]): fields for fields in rebuilt.values()}
+    return {"seconds": took, "cpu": used, "peak_mib": memory.end(), "golden": by_email}
+
+
+def cpu(server: psutil.Process | None) -> float:
+    """CPU seconds of this process and the database, with all that they have started."""
+    total = 0.0
+    for top in filter(None, (psutil.Process(), server)):
+        total += sum(top.cpu_times()[:4])  # its own, and those of what has ended
+        for process in top.children(recursive=True):
+            with suppress(psutil.Error):
+                total += sum(process.cpu_times()[:4])
+    return total
+
+
+class Memory:
+    """The most memory that this process and its workers had together, looked at ten times a second."""
+
+    def __init__(self) -> None:
+        self._peak, self._done = 0, Event()
+        self._thread = Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def end(self) -> int:
+        """Stop; the peak in MiB."""
+        self._done.set()
+        self._thread.join()
+        return self._peak >> 20
+
+    def _watch(self) -> None:
+        here = psutil.Process()
+        while not self._done.wait(0.1):
+            with suppress(psutil.Error):
+                rss = sum(p.memory_info().rss for p in (here, *here.children(recursive=True)))
+                self._peak = max(self._peak, rss)
+
+
+def elsewhere(how: str, log_url: str, state_url: str, expected: Golden) -> dict[str, Any]:
+    """A run in a process of its own. Raises SystemExit where what it rebuilt is wrong."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as answer:
+        command = [sys.executable, "-m", "bench.rebuild", "--one", how, log_url, state_url, answer.name]
+        subprocess.run(command, check=True)
+        found: dict[str, Any] = orjson.loads(Path(answer.name).read_bytes())
+    if problem := wrong(found.pop("golden"), expected):
+        raise SystemExit(f"{how}: {problem}")
+    return found
+
+
+async def measure(options: argparse.Namespace, server: Any, kafka_url: str) -> list[dict[str, Any]]:
+    """Every size on every log, the ways in turn."""
+    results = []
+    for events in options.events:
+        for where in options.log:
+            state_url = await server.create(f"rebuild_{where}_{events}")
+            log_url = state_url if where == "postgres" else kafka_url
+            async with asyncpg.create_pool(state_url, min_size=1) as pool:
+                log = open_log(log_url, pool)
+                expected = await fill(
+                    await open_context(pool, log), Job(events, options.people or max(1, events // 30))
+                )
+                await log.close()
+            ways = ["bulk", "event"] if events <= BY_EVENT_AT_MOST else ["bulk"]
+            runs = [(how, elsewhere(how, log_url, state_url, expected)) for _ in range(options.rounds) for how in ways]
+            results += [summary(how, where, events, len(expected), [r for h, r in runs if h == how]) for how in ways]
+            print_table(results)
+    return results
+
+
+def summary(how: str, where: str, events: int, things: int, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians."""
+    rate = statistics.median(events / r["seconds"] for r in rounds)
+    used = statistics.median(r["cpu"] / events * 100_000 for r in rounds)
+    return {
+        "how": how, "log": where, "events": events, "golden": things, "events_per_second": round(rate),
+        "cpu_seconds_per_100_000": round(used, 2), "peak_mib": max(r["peak_mib"] for r in rounds), "rounds": rounds,
+    }  # fmt: skip
+
+
+def print_table(results: list[dict[str, Any]]) -> None:
+    """The medians as a table."""
+    table = Table("how", "log", "events", "golden", "events/s", "CPU s / 100,000", "peak MiB", title="Rebuild")
+    for r in results:
+        table.add_row(r["how"], r["log"], f"{r['events']:,}", f"{r['golden']:,}", f"{r['events_per_second']:,}",
+                      f"{r['cpu_seconds_per_100_000']:.2f}", f"{r['peak_mib']:,}")  # fmt: skip
+    Console().print(table)
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Start the servers, measure, and write the results."""
+    with tempfile.TemporaryDirectory(prefix="hub-bench-", ignore_cleanup_errors=True) as directory:
+        server = embedded.start(Path(directory) / "pg")
+        broker = kafka_local.up(Path(directory) / "kafka", port=0) if "kafka" in options.log else None
+        try:
+            results = await measure(options, server, broker.url if broker else "")
+        finally:
+            if broker:
+                kafka_local.down(broker.data_dir)
+            server.leave()
+    document = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "system": platform.system()},
+        "versions": {"python": platform.python_version(), **{n: version(n) for n in ("polars", "aiokafka", "asyncpg")}},
+        "results": results,
+    }
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes of the log")
+    parser.add_argument("--people", type=int, default=0, help="golden records; 0: a thirtieth of the events")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median counts")
+    parser.add_argument("--log", nargs="+", default=["postgres"], choices=["postgres", "kafka"])
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where the results are written")
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        Path(given.one[3]).write_bytes(orjson.dumps(asyncio.run(run(*given.one[:3]))))
+    else:
+        asyncio.run(main(given))

@@ -1,0 +1,101 @@
+"""Spill: what the topics hold, in columns, on disk, in buckets by record, so that each bucket can be folded by itself.
+
+A chunk is what one read of one partition gave. Its rows are parted by the hash of the record they speak of and written to
+a directory that appears at once or not at all; writing a chunk again replaces it.
+"""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+RECORD = ("system", "object", "external_id")
+EVENT: dict[str, Any] = {
+    "event_id": pl.String, "system": pl.String, "object": pl.String, "external_id": pl.String, "op": pl.String,
+    "version": pl.Int64, "at": pl.Int64, "observed_at": pl.Int64, "payload": pl.Binary, "merged": pl.List(pl.String),
+}  # fmt: skip
+IDENTITY: dict[str, Any] = {
+    "kind": pl.String, "golden_id": pl.String, "entity": pl.String, "system": pl.String, "object": pl.String,
+    "external_id": pl.String, "into": pl.String,
+}  # fmt: skip
+DECISION: dict[str, Any] = {
+    "event_id": pl.String, "system": pl.String, "object": pl.String, "external_id": pl.String,
+    "unsaid": pl.List(pl.String),
+}  # fmt: skip
+MERGES = "merges"
+
+
+class Spill:
+    """The files of one rebuild. `buckets` is how many parts there are; it must not change while there are files."""
+
+    def __init__(self, directory: Path, buckets: int) -> None:
+        self.directory, self.buckets = directory, buckets
+
+    def events(self, place: str, rows: pl.DataFrame) -> None:
+        """Keep a chunk of change events."""
+        rows = rows.with_columns(order=pl.coalesce("version", "at"), main=pl.lit(value=True)).drop("version")
+        self._keep(f"events/{place}", pl.concat([rows.drop("merged"), _ended(rows)]))
+
+    def links(self, place: str, rows: pl.DataFrame) -> None:
+        """Keep a chunk of decisions about identity: links by record, merges and unmerges all together."""
+        links = rows.filter(pl.col("kind") == "link")
+        self._keep(f"links/{place}", links.select(*RECORD, "golden_id", "entity", "offset"))
+        others = rows.filter(pl.col("kind") != "link").select("kind", "golden_id", "into")
+        self._write(f"{MERGES}/{place}", {0: others})
+
+    def unsaid(self, place: str, rows: pl.DataFrame) -> None:
+        """Keep a chunk of which fields of which events were not said."""
+        self._keep(f"unsaid/{place}", rows)
+
+    def merged(self) -> dict[str, str | None]:
+        """Golden id -> the one it was merged into, or None where it was given back."""
+        rows = self._read(MERGES, 0)
+        into = {} if rows is None else rows.select("golden_id", "kind", "into").iter_rows()
+        return {golden_id: target if kind == "merge" else None for golden_id, kind, target in into}
+
+    def bucket(self, kind: str, number: int) -> pl.DataFrame | None:
+        """All rows of one kind (events, links, unsaid) in a bucket, in the order of partitions and offsets."""
+        return self._read(kind, number)
+
+    def clear(self) -> None:
+        """Remove every file."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _keep(self, name: str, rows: pl.DataFrame) -> None:
+        number = (pl.concat_str(RECORD, separator="\x1f").hash(seed=0) % self.buckets).alias("bucket")
+        parts = rows.with_columns(number).partition_by("bucket", as_dict=True, include_key=False)
+        self._write(name, {int(key[0]): part for key, part in parts.items()})
+
+    def _write(self, name: str, parts: dict[int, pl.DataFrame]) -> None:
+        final = self.directory / name
+        draft = final.with_name(f".{final.name}")
+        for old in (draft, final):
+            shutil.rmtree(old, ignore_errors=True)
+        draft.mkdir(parents=True)
+        for number, part in parts.items():
+            part.write_ipc(draft / f"{number}.arrow", compression="lz4")
+        draft.rename(final)
+
+    def _read(self, kind: str, number: int) -> pl.DataFrame | None:
+        chunks = _in_order(path for path in (self.directory / kind).glob("[!.]*") if path.is_dir())
+        paths = [file for chunk in chunks if (file := chunk / f"{number}.arrow").exists()]
+        return pl.concat([pl.read_ipc(path) for path in paths]) if paths else None
+
+
+def place(topic: str, partition: int, start: int) -> str:
+    """The name of a chunk; names are in the order of topic, partition and offset."""
+    return f"{topic}@{partition:06}@{start:020}"
+
+
+def _in_order(chunks: Iterable[Path]) -> Sequence[Path]:
+    return sorted(chunks, key=lambda path: path.name)
+
+
+def _ended(rows: pl.DataFrame) -> pl.DataFrame:
+    """The other records that ended in vendors' merges: a delete of each."""
+    merges = rows.filter(pl.col("op") == "merge").drop("external_id", "op", "payload", "main")
+    ends = merges.explode("merged").rename({"merged": "external_id"}).drop_nulls("external_id")
+    given = {"op": pl.lit("delete"), "payload": pl.lit(b"{}"), "main": pl.lit(value=False)}
+    return ends.with_columns(**given).select(*(name for name in rows.columns if name != "merged"))

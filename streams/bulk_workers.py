@@ -1,0 +1,67 @@
+"""Workers: processes that fold and project buckets. A small rebuild is done in a thread of this process instead."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
+from threading import Thread
+from typing import Any
+
+from hub.model import Model
+from streams import bulk_work
+from streams.bulk_work import Files
+
+LoadModel = Callable[[], Model]
+"""Makes the model in another process; must be picklable."""
+FEW = 100_000  # events that are folded sooner than a process has started
+
+_model: list[Model] = []
+
+
+class Workers:
+    """`count` buckets are worked on at once."""
+
+    def __init__(self, model: Model, events: int, load_model: LoadModel | None) -> None:
+        self._own, self._load = model, load_model
+        self.count = max(1, min(os.cpu_count() or 1, 8)) if load_model and events > FEW else 1
+        self._pool: ProcessPoolExecutor | None = None
+
+    async def __aenter__(self) -> "Workers":
+        if self._load and self.count > 1:
+            context = get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.count, context, initializer=_start, initargs=(self._load,))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._pool:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def fold(self, files: Files, bucket: int) -> tuple[int, int]:
+        """See streams.bulk_work.fold."""
+        return await self._do("fold", files, bucket)
+
+    async def project(self, files: Files, bucket: int) -> int:
+        """See streams.bulk_work.project."""
+        return await self._do("project", files, bucket)
+
+    async def _do(self, what: str, files: Files, bucket: int) -> Any:
+        if self._pool:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, _there, what, files, bucket)
+        return await asyncio.to_thread(getattr(bulk_work, what), self._own, files, bucket)
+
+
+def _start(load: LoadModel) -> None:
+    """A worker process gets its model, and ends with the process that started it."""
+    Thread(target=_end_with_parent, daemon=True).start()
+    _model.append(load())
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
+
+
+def _there(what: str, files: Files, bucket: int) -> Any:
+    return getattr(bulk_work, what)(_model[0], files, bucket)

@@ -1,0 +1,215 @@
+"""Rebuild: claims and golden records from the topics alone into the shadow tables, in bulk and resumable.
+
+    read      decisions and changes, from the log into columns on disk, in buckets by record
+    fold      each bucket: its records' claims
+    project   each bucket of these: its golden records
+    follow    what came after the bulk (see streams.follow), event by event, while live processing goes on
+
+What is done is in `hub.rebuild` and `hub.rebuild_step`; a step that was cut off is done again. One rebuild runs at a time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hub.errors import Hold
+from streams import bulk_avro, bulk_work, follow
+from streams.bulk_spill import DECISION, EVENT, IDENTITY, place
+from streams.bulk_work import Files
+from streams.bulk_workers import LoadModel, Workers
+from streams.context import Context, publish
+from streams.log_postgres import Connection
+from streams.project import STAGE
+from streams.rebuild_state import State, begin, load, step, steps
+from streams.records import Offsets, Record
+from streams.scope import Scope
+from streams.shadow import _turns, read_parked
+from streams.topics import DECISIONS
+from streams.topics import IDENTITY as IDENTITIES
+
+Told = Callable[[str, int, int], None]
+"""(what is being done, how much of it is done, of how much)."""
+READ = 50_000
+LOCK = 0x68756203
+HOURS = 6 * 3_600.0
+
+
+@dataclass(slots=True)
+class Rebuild:
+    """One rebuild at work. `read` counts the records that this run read from the log."""
+
+    context: Context
+    scope: Scope
+    state: State
+    workers: Workers
+    told: Told
+    read: int = 0
+    parked: set[tuple[str, int, int]] = field(default_factory=set)
+
+    @property
+    def files(self) -> Files:
+        """Where it keeps what it has read."""
+        return Files(Path(self.state.directory), self.state.buckets)
+
+    async def bulk(self) -> None:
+        """Everything up to where live processing stood when the rebuild began."""
+        for what in (self._read, self._name, self._fold, self._project):
+            await what()
+
+    async def _read(self) -> None:
+        done = await steps(self.context.pool, "read")
+        ends = {**self.state.decided, **self.state.upto}
+        total = sum(ends.values())
+        self.parked = await read_parked(self.context)
+        for (topic, partition), end in [*_turns(self.state.decided), *_turns(self.state.upto)]:
+            name = f"{topic} {partition}"
+            async for records, behind in self._chunks(topic, partition, done.get(name, 0), end):
+                await self._spill(topic, place(topic, partition, records[0].offset), records)
+                await step(self.context.pool, "read", name, behind)
+                done[name] = behind
+                self.told("read", sum(done.values()), total)
+
+    async def _chunks(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> AsyncIterator[tuple[list[Record], int]]:
+        """Portions of a partition, and the offset behind each; the next one is read while the last is worked on."""
+        log = self.context.log
+        coming = asyncio.create_task(log.read(topic, partition, start, min(READ, end - start))) if start < end else None
+        try:
+            while coming and (found := await coming):
+                self.read += len(found)
+                start = found[-1].offset + 1
+                more = start < end
+                coming = (
+                    asyncio.create_task(log.read(topic, partition, start, min(READ, end - start))) if more else None
+                )
+                yield [record for record in found if record.offset < end], min(start, end)
+        finally:
+            if coming:
+                coming.cancel()
+
+    async def _spill(self, topic: str, name: str, records: list[Record]) -> None:
+        kept = [r for r in records if (r.topic, r.partition, r.offset) not in self.parked]
+        kind, columns, write = "event", EVENT, self.files.spill.events
+        if topic == IDENTITIES.name:
+            kind, columns, write = "identity", IDENTITY, self.files.spill.links
+        if topic == DECISIONS.name:
+            kind, columns, write = "decision", DECISION, self.files.spill.unsaid
+        table = await bulk_avro.table(self.context.codec, kind, kept, columns)
+        await asyncio.to_thread(write, name, table)
+
+    async def _name(self) -> None:
+        """Of a partial rebuild, which golden records it is about."""
+        if not self.scope.partial or await steps(self.context.pool, "name"):
+            return
+        named, of = set[str](), set[str]()
+        for bucket in range(self.state.buckets):
+            some, ours = await asyncio.to_thread(bulk_work.name, self.files, self.scope, bucket)
+            named, of = named | some, of | ours
+        chosen = sorted(named & of if self.scope.entity else named)
+        bulk_work.write_named(self.files, chosen)
+        async with self.context.pool.acquire() as conn, conn.transaction():
+            await conn.execute("truncate hub.rebuild_named")
+            await conn.copy_records_to_table("rebuild_named", schema_name="hub", records=[(g,) for g in chosen])
+            await step(conn, "name", "", len(chosen))
+
+    async def _fold(self) -> None:
+        async def keep(conn: Connection, bucket: int, counts: tuple[int, int]) -> None:
+            copy = self.files.folded(bucket) / bulk_work.RECORDS
+            await _copy(conn, "shadow_record", bulk_work.RECORD_COLUMNS, copy)
+            await step(conn, "events", str(bucket), counts[0])
+
+        await self._buckets("fold", self.workers.fold, keep)
+
+    async def _project(self) -> None:
+        async def keep(conn: Connection, bucket: int, count: int) -> None:
+            copy = self.files.projected(bucket) / bulk_work.GOLDEN
+            await _copy(conn, "shadow_golden", bulk_work.GOLDEN_COLUMNS, copy)
+
+        await self._buckets("project", self.workers.project, keep)
+
+    async def _buckets(
+        self, what: str, work: Callable[[Files, int], Awaitable[Any]], keep: Callable[..., Awaitable[None]]
+    ) -> None:
+        """Do each bucket that is not done, several at once; take its result over, in one transaction with the note."""
+        done = await steps(self.context.pool, what)
+        waiting = iter([n for n in range(self.state.buckets) if str(n) not in done])
+        count = len(done)
+
+        async def one_after_another(buckets: Iterator[int]) -> None:
+            nonlocal count
+            for bucket in buckets:
+                result = await work(self.files, bucket)
+                async with self.context.pool.acquire() as conn, conn.transaction():
+                    await keep(conn, bucket, result)
+                    await step(conn, what, str(bucket), 1)
+                count += 1
+                self.told(what, count, self.state.buckets)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.workers.count):
+                group.create_task(one_after_another(waiting))
+
+    async def follow(self, conn: Connection, upto: Offsets) -> follow.Followed:
+        """Bring the shadow tables from where they stand to these positions, in the caller's transaction."""
+        found = await follow.follow(self.context, self.scope, self.state, self.files, conn, upto)
+        self.read += found.read
+        return found
+
+    async def events(self) -> int:
+        """Distinct events that were folded."""
+        counted = await self.context.pool.fetchval(
+            "select coalesce(sum(value), 0)::bigint from hub.rebuild_step where name like 'events %'"
+        )
+        return int(counted) + int(await self.context.pool.fetchval("select count(*) from hub.rebuild_seen"))
+
+    async def clear(self) -> None:
+        """Forget the rebuild."""
+        await begin(self.context.pool, None)
+        await asyncio.to_thread(self.files.spill.clear)
+
+
+@asynccontextmanager
+async def rebuilding(
+    context: Context, scope: Scope, fresh: bool, told: Told, load_model: LoadModel | None = None
+) -> AsyncIterator[Rebuild]:
+    """The rebuild under way, if it has this scope and configuration and is not to begin afresh, else a new one. Raises Hold
+    where another process is at it."""
+    async with context.pool.acquire() as conn:
+        if not await conn.fetchval("select pg_try_advisory_lock($1)", LOCK):
+            raise Hold("the replay that another process is at: wait for it, or end that process")
+        try:
+            state = None if fresh else await load(context.pool, scope.told(context.model))
+            state = state or await _anew(context, scope)
+            async with Workers(context.model, state.size, load_model) as workers:
+                yield Rebuild(context, scope, state, workers, told)
+        finally:
+            await conn.execute("select pg_advisory_unlock($1)", LOCK)
+
+
+async def _anew(context: Context, scope: Scope) -> State:
+    """Begin a rebuild. Decisions are appended with or, by way of the outbox, after the position they belong to; so what is
+    decided about all events up to the positions is known at the ends that are looked up last."""
+    since = await context.log.ends(follow.DECIDED)
+    rows = await context.pool.fetch("select topic, partition, next_offset from hub.position where stage = $1", STAGE)
+    last = await context.pool.fetchval("select max(id) from hub.outbox")
+    while last and await context.pool.fetchval("select exists (select from hub.outbox where id <= $1)", last):
+        if not await publish(context):
+            await asyncio.sleep(0.05)
+    decided = await context.log.ends([IDENTITIES.name, DECISIONS.name])
+    topics = set(scope.topics(context.model))
+    upto = {(r["topic"], r["partition"]): r["next_offset"] for r in rows if r["topic"] in topics}
+    old = await context.pool.fetchval("select directory from hub.rebuild")
+    if old:
+        await asyncio.to_thread(Files(Path(old), 1).spill.clear)
+    state = State.new(scope.told(context.model), upto, decided, since, context.data_dir)
+    await begin(context.pool, state)
+    return state
+
+
+async def _copy(conn: Connection, table: str, columns: tuple[str, ...], path: Path) -> None:
+    if (await asyncio.to_thread(path.stat)).st_size:
+        await conn.copy_to_table(table, source=path, schema_name="hub", columns=columns, format="text", timeout=HOURS)

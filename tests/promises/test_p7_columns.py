@@ -1,0 +1,163 @@
+"""P7 in bulk: columns, arg-max and compiled rules give the very bytes that event by event gives, for every kind of rule."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hub import fold
+from hub.entity import Entity, Field
+from hub.event import Event
+from hub.fold import DELETED, Claim, Claims
+from hub.mapping import FieldMap, ObjectMap
+from hub.model import Model
+from hub.projection import STEWARD
+from hub.rules import Rule
+from streams import bulk_fold, bulk_project, shadow
+from streams.bulk_fold import Folded, fold_bucket
+from streams.bulk_project import Projector, dump
+from streams.bulk_spill import EVENT, Spill
+from streams.context import Context
+from tests.nouns.strategies import ENTITY, RECORDS, VALUES, Said, folded, histories
+from tests.promises.mutations import broken, mutation
+
+EXAMPLES = settings(max_examples=150, deadline=None)
+FOLDS = settings(max_examples=60, deadline=None)
+KINDS = ("truth", "latest", "oldest", "most_common")
+pins = st.dictionaries(st.sampled_from(("truth", "made", "oldest")), st.sampled_from(("Pinned", None)), max_size=2)
+
+
+@st.composite
+def entities(draw: st.DrawFn) -> Entity:
+    """The entity with every kind of rule, its plain fields in any kind and order of systems."""
+    fields = dict(ENTITY.fields)
+    for name in ("truth", "latest", "oldest", "common"):
+        order = tuple(draw(st.permutations(("crm", "shop", "news")))[: draw(st.integers(0, 3))])
+        rule = Rule(draw(st.sampled_from(KINDS)), order)
+        fields[name] = Field(name, "text", rule)
+    return replace(ENTITY, fields=fields)
+
+
+def records_of(history: list[Said], pinned: dict[str, Any]) -> list[Folded]:
+    """The records of a thing, with pins on it."""
+    records = [Folded(*record, "thing", "t", fold.dump(claims)) for record, claims in folded(history).items()]
+    held: Claims = {n: _pin(n, value) for n, value in pinned.items()}
+    return [*records, Folded(STEWARD, "stewardship", "t", "", "t", fold.dump(held))] if pinned else records
+
+
+def _pin(name: str, value: Any) -> Claim:
+    said = value and {"value": value, "author": "ann", "reason": "", "expires_at": None}
+    return fold.load({name: [said, 5, 5, 5, f"pin-{name}"]})[name]
+
+
+def check_projection(entity: Entity, records: list[Folded]) -> None:
+    """The compiled rules choose what the rules choose."""
+    golden_id, name, fields, deleted = Projector(entity).golden("t", records)
+    by_rules = dump("t", entity, records)
+    assert (golden_id, name, _canonical(fields), deleted) == (*by_rules[:2], _canonical(by_rules[2]), by_rules[3])
+
+
+def _canonical(text: str) -> bytes:
+    return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
+
+
+@EXAMPLES
+@given(entities(), histories(), pins)
+def test_compiled_rules_choose_the_same(entity: Entity, history: list[Said], pinned: dict[str, Any]) -> None:
+    check_projection(entity, records_of(history, pinned))
+
+
+def test_the_check_of_rules_fails_without_their_order() -> None:
+    claims = [fold.dump({"truth": Claim(value, at, clock(at))}) for value, at in (("old", 1), ("new", 2))]
+    records = [Folded("crm", "o", str(n), "thing", "t", one) for n, one in enumerate(claims)]
+    check_projection(ENTITY, records)
+    with mutation(bulk_project, "_recency", lambda claim: 0), broken("a rule that forgets which claim is newer"):
+        check_projection(ENTITY, records)
+
+
+def clock(at: int) -> Any:
+    """A clock at a time."""
+    return fold.Clock(at, at, f"e{at}")
+
+
+MAPS = {
+    (system, "o"): ObjectMap(system, "o", ENTITY, tuple(FieldMap(n, (n,)) for n in VALUES if n != DELETED))
+    for system in ("crm", "shop", "news")
+}
+MODEL = Model({"thing": ENTITY}, MAPS, "1")
+Log = list[tuple[Event, frozenset[str]]]
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> Log:
+    """Events as they stand on the log, some twice, some deletes and vendors' merges, each with what it did not say."""
+    log: Log = []
+    for n, one in enumerate(draw(histories())):
+        op = draw(st.sampled_from(("upsert", "upsert", "upsert", "delete", "merge")))
+        others = [r[2] for r in RECORDS if r[0] == one.record[0] and r != one.record]
+        payload = orjson.dumps({k: v for k, v in one.values.items() if k != DELETED})
+        merged = tuple(others[: op == "merge"])
+        observed = one.clock.observed
+        event = Event(f"e{n}", *one.record, op, one.clock.order, one.at, observed, "poll", payload, merged=merged)
+        log.append((event, frozenset(draw(st.sets(st.sampled_from(sorted(VALUES)), max_size=3)))))
+        if draw(st.booleans()):
+            log.append((replace(event, observed_at=observed + draw(st.integers(0, 3)), channel="webhook"), log[-1][1]))
+    return log
+
+
+def by_event(log: Log) -> dict[tuple[str, str, str], Any]:
+    """The claims, event by event."""
+    nothing = cast(Any, None)
+    context, built = Context(MODEL, nothing, nothing, nothing), shadow.Shadow()
+    for event, unsaid in log:
+        built.unsaid[event.event_id, event.external_id] = unsaid
+    for event, _ in log:
+        shadow.apply(context, built, event)
+    return {id_: fold.dump(state.claims) for id_, state in built.records.items()}
+
+
+def in_bulk(log: Log) -> dict[tuple[str, str, str], Any]:
+    """The claims, by columns."""
+    columns = {name: [event.to_avro()[name] for event, _ in log] for name in EVENT}
+    events = pl.DataFrame({**columns, "offset": range(len(log))}, schema={**EVENT, "offset": pl.Int64})
+    unsaid = {
+        "event_id": [e.event_id for e, _ in log],
+        **{n: [getattr(e, n) for e, _ in log] for n in bulk_fold.RECORD},
+    }
+    said = pl.DataFrame(
+        unsaid | {"unsaid": [sorted(u) for _, u in log]}, schema_overrides={"unsaid": pl.List(pl.String)}
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        spill = Spill(Path(directory), 1)
+        spill.events("a", events)
+        spill.unsaid("a", said)
+        found = list(fold_bucket(MODEL, spill, 0, bulk_fold.events_of(spill, 0)))
+    return {(f.system, f.object, f.external_id): f.claims for f in found}
+
+
+def check_fold(log: Log) -> None:
+    """Both find the same claims."""
+    assert orjson.dumps(sorted(in_bulk(log).items())) == orjson.dumps(sorted(by_event(log).items()))
+
+
+@FOLDS
+@given(logs())
+def test_columns_find_the_same_claims(log: Log) -> None:
+    if log:
+        check_fold(log)
+
+
+def test_the_check_of_claims_fails_without_the_order_of_clocks() -> None:
+    at = 1_700_000_000_000_000
+    log: Log = [
+        (Event(f"e{n}", "crm", "o", "1", "upsert", at - n, at - n, at, "poll", b'{"truth":"%d"}' % n), frozenset())
+        for n in range(2)
+    ]
+    check_fold(log)
+    with mutation(bulk_fold, "_newest_first", lambda rows: rows.reverse()), broken("the last on the log wins"):
+        check_fold(log)
