@@ -54,9 +54,15 @@ def events_of(spill: Spill, bucket: int) -> pl.DataFrame | None:
 
 
 def links_of(spill: Spill, bucket: int) -> pl.DataFrame | None:
-    """Record -> golden id and entity: the first link of each record of the bucket."""
+    """Record -> golden id and entity: the first link of each record of the bucket, or where it was moved last. All moves of
+    a record stand in one partition."""
     rows = spill.bucket("links", bucket)
-    return None if rows is None else rows.unique([*RECORD], keep="first", maintain_order=True).drop("offset")
+    if rows is None:
+        return None
+    first = rows.filter(pl.col("kind") == "link").unique([*RECORD], keep="first", maintain_order=True)
+    moves = rows.filter(pl.col("kind") == "move").unique([*RECORD], keep="last", maintain_order=True)
+    joined = first.join(moves.select(*RECORD, moved="golden_id"), on=RECORD, how="left", maintain_order="left")
+    return joined.select(*RECORD, pl.coalesce("moved", "golden_id").alias("golden_id"), "entity")
 
 
 def fold_bucket(model: Model, spill: Spill, bucket: int, events: pl.DataFrame | None) -> Iterator[Folded]:

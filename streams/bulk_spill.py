@@ -39,10 +39,10 @@ class Spill:
         self._keep(f"events/{place}", pl.concat([rows.drop("merged"), _ended(rows)]))
 
     def links(self, place: str, rows: pl.DataFrame) -> None:
-        """Keep a chunk of decisions about identity: links by record, merges and unmerges all together."""
-        links = rows.filter(pl.col("kind") == "link")
-        self._keep(f"links/{place}", links.select(*RECORD, "golden_id", "entity", "offset"))
-        others = rows.filter(pl.col("kind") != "link").select("kind", "golden_id", "into")
+        """Keep a chunk of decisions about identity: links and moves by record, merges and unmerges all together."""
+        of_record = pl.col("kind").is_in(["link", "move"])
+        self._keep(f"links/{place}", rows.filter(of_record).select(*RECORD, "golden_id", "entity", "kind"))
+        others = rows.filter(~of_record).select("kind", "golden_id", "into")
         self._write(f"{MERGES}/{place}", {0: others})
 
     def unsaid(self, place: str, rows: pl.DataFrame) -> None:
