@@ -46,7 +46,7 @@ def loose(value: Value) -> Value:
         return " ".join(value.split()).casefold()
     if isinstance(value, list):
         return sorted(str(loose(item)) for item in value)
-    if isinstance(value, Mapping) and "status" in value:
+    if isinstance(value, dict) and "status" in value:
         return value["status"]
     return value
 
@@ -207,7 +207,7 @@ REFERENCE = ("system", "object", "id")
 
 def is_reference(value: Value) -> bool:
     """Whether a value has the shape of a reference; `also` lists others that the system holds beside it."""
-    return isinstance(value, Mapping) and {*REFERENCE} <= value.keys() <= {*REFERENCE, "also"}
+    return isinstance(value, dict) and {*REFERENCE} <= value.keys() <= {*REFERENCE, "also"}
 
 
 def _ref(native: Any) -> Value:
