@@ -55,7 +55,6 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     claim: Claim
 
 
-
 def _recency(candidate: Candidate) -> tuple[int, int, str]:
     """Order between systems: the source's own time, then ours, then the id."""
     claim = candidate.claim

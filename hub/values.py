@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import phonenumbers
-from email_validator import EmailNotValidError, validate_email
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
 Value = Any
 DEFAULT_REGION = "US"
@@ -84,8 +84,17 @@ def _as_text(native: Any) -> str:
     return text
 
 
+# Addresses that `validate_email` returns as they are, told without its work of some 0.1 ms.
+PLAIN_EMAIL = re.compile(
+    r"(?=.{1,64}$)[a-z0-9_+]+(?:[.-][a-z0-9_+]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+"
+    rf"(?!(?:{'|'.join(map(re.escape, SPECIAL_USE_DOMAIN_NAMES))})$)[a-z]{{2,}}"
+)
+
+
 @lru_cache(maxsize=65_536)
 def _email_text(text: str) -> str:
+    if PLAIN_EMAIL.fullmatch(text):
+        return text
     try:
         return validate_email(text, check_deliverability=False, test_environment=True).normalized.lower()
     except EmailNotValidError as error:

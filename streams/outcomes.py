@@ -21,6 +21,9 @@ OUTCOMES = (
     "applied", "unchanged", "echo", "superseded", "filtered", "held", "held-for-consent", "conflict", "parked",
 )  # fmt: skip
 NOWHERE = "-"
+EVENT_COLUMNS = (
+    "event_id", "topic", "partition", "offset", "system", "object", "external_id", "observed_at", "golden_id",
+)  # fmt: skip
 
 
 async def record_events(conn: Connection, events: Sequence[tuple[Record, Event]], golden_of: Mapping[str, str]) -> None:
@@ -30,26 +33,18 @@ async def record_events(conn: Connection, events: Sequence[tuple[Record, Event]]
         return
     for event in (e for _, e in events):
         metrics.count(metrics.PROJECTED, event.system, event.object)
-    await conn.execute(
-        'insert into hub.event (event_id, topic, partition, "offset", system, object, external_id, observed_at, golden_id)'
-        " select * from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[],"
-        " $8::bigint[], $9::text[])",
-        [e.event_id for _, e in events],
-        [r.topic for r, _ in events],
-        [r.partition for r, _ in events],
-        [r.offset for r, _ in events],
-        [e.system for _, e in events],
-        [e.object for _, e in events],
-        [e.external_id for _, e in events],
-        [e.observed_at for _, e in events],
-        [golden_of.get(e.event_id) for _, e in events],
-    )
+    rows = [
+        (e.event_id, r.topic, r.partition, r.offset, *e.record, e.observed_at, golden_of.get(e.event_id))
+        for r, e in events
+    ]
+    await conn.copy_records_to_table("event", schema_name="hub", columns=EVENT_COLUMNS, records=rows)
     nowhere = [e.event_id for _, e in events if e.event_id not in golden_of]
-    await conn.execute(
-        "insert into hub.ledger (event_id, target, outcome, reason)"
-        " select unnest($1::text[]), $2, 'filtered', 'not configured, or a delete of a record never seen'",
-        nowhere, NOWHERE,
-    )  # fmt: skip
+    if nowhere:
+        await conn.execute(
+            "insert into hub.ledger (event_id, target, outcome, reason)"
+            " select unnest($1::text[]), $2, 'filtered', 'not configured, or a delete of a record never seen'",
+            nowhere, NOWHERE,
+        )  # fmt: skip
 
 
 async def open_rows(
