@@ -32,7 +32,8 @@ async def project_all(
     by_golden: dict[str, list[Reading]] = {}
     for reading in readings:
         by_golden.setdefault(reading.state.golden_id, []).append(reading)
-    sources = await records_of(conn, by_golden.keys() | set(forced))
+    at_hand = {reading.state.id: reading.state for reading in readings}
+    sources = await records_of(conn, by_golden.keys() | set(forced), at_hand)
     rekeyed = {g: states for g, states in sources.items() if g in forced or _rekeyed(by_golden.get(g, []))}
     await linking.claim_keys(conn, rekeyed, context.model.entities, readings)
     projected = {g: _project(context.model, g, sources[g], goldens) for g in sorted(sources)}
