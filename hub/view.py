@@ -128,7 +128,13 @@ def is_consent(value: Value) -> bool:
 
 def dump(view: View) -> dict[str, list[Any]]:
     """The view as JSON values, for storage."""
-    return {name: list(astuple(held)) for name, held in view.items()}
+    return {name: _row(held) for name, held in view.items()}
+
+
+def _row(held: Held) -> list[Any]:
+    """Without what is left at its default, as it is for most: the row is parsed and printed with every event."""
+    written_once = held.before or held.rewrites or held.rewritten_to is not None or held.turns or held.wrote_at
+    return list(astuple(held)) if written_once else [held.value, held.ours, held.written, held.order]
 
 
 def load(stored: Mapping[str, list[Any]]) -> dict[str, Held]:

@@ -44,6 +44,8 @@ create table if not exists hub.record (
     primary key (system, object, external_id)
 );
 create index if not exists record_golden on hub.record (golden_id);
+-- Compressing claims and views beyond 2 kB costs more than their place: they are read and written with every event.
+alter table hub.record set (toast_tuple_target = 8160);
 
 create table if not exists hub.golden (
     golden_id text primary key,
