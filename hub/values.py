@@ -78,7 +78,8 @@ def _iso(when: datetime) -> str:
 def _as_text(native: Any) -> str:
     if isinstance(native, bool) or not isinstance(native, str | int | Decimal | float):
         raise InvalidValue(f"{type(native).__name__} is not text")
-    text = unicodedata.normalize("NFC", str(native)).replace("\x00", "").strip()
+    text = str(native)
+    text = (text if text.isascii() else unicodedata.normalize("NFC", text)).replace("\x00", "").strip()
     if len(text) > MAX_TEXT:
         raise InvalidValue(f"longer than {MAX_TEXT} characters")
     return text

@@ -6,6 +6,7 @@ superseded      a newer version was written instead; conflict: its claim lost
 filtered        the target does not take this record; held, held-for-consent: waiting; parked: needs a person
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from hub.event import Event
@@ -31,8 +32,8 @@ async def record_events(conn: Connection, events: Sequence[tuple[Record, Event]]
     configured has no targets, and is filtered as a whole."""
     if not events:
         return
-    for event in (e for _, e in events):
-        metrics.count(metrics.PROJECTED, event.system, event.object)
+    for of, amount in Counter(e.record[:2] for _, e in events).items():
+        metrics.count(metrics.PROJECTED, *of, by=amount)
     rows = [
         (e.event_id, r.topic, r.partition, r.offset, *e.record, e.observed_at, golden_of.get(e.event_id))
         for r, e in events

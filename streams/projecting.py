@@ -1,5 +1,6 @@
 """Projecting: the golden records that a batch touched, chosen anew, with conflicts, versions and what they owe the ledger."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 import orjson
@@ -48,8 +49,8 @@ async def project_all(
         goldens[golden_id].version += 1
     changed = [goldens[g] for g in sorted(bumped | set(ended))]
     await save_golden(conn, changed)
-    for state in changed:
-        metrics.count(metrics.GOLDEN, state.entity)
+    for entity, amount in Counter(state.entity for state in changed).items():
+        metrics.count(metrics.GOLDEN, entity, by=amount)
     emitted = await conflicts.store(context, conn, clashes, projected)
     await outcomes.open_rows(context.model, conn, by_golden, goldens, bumped, clashes)
     return emitted + [_event(context, state, by_golden.get(state.golden_id, [])) for state in changed]
