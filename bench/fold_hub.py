@@ -1,7 +1,8 @@
 """The hub's own run of the fold job: one worker, the project stage as it is live, from Kafka into PostgreSQL and to Kafka.
 
-    python -m bench.fold_hub KAFKA_URL STATE_URL EVENTS
+    python -m bench.fold_hub KAFKA_URL STATE_URL EVENTS [apart]
 
+With `apart` no person has two events in one call of the stage, so that none are folded into one golden record.
 A process of its own, as a worker is. Reads what is on the change topics, and prints one JSON document: seconds from the
 first call of the stage until its last one returned (all is committed and published), the process's CPU seconds in between
 and its memory at the most.
@@ -29,7 +30,7 @@ from streams.app import Workers, stage_app
 from streams.context import Context
 from streams.log import KafkaLog
 from streams.project import Project
-from streams.records import Batch
+from streams.records import Batch, Record
 from streams.registry import Codec, TableRegistry
 from streams.topics import STATIC, changes_topic, golden_topic
 
@@ -60,8 +61,8 @@ async def prepare(pool: asyncpg.Pool, log: KafkaLog) -> Codec:
 class Clock:
     """Calls the stage, and takes the time from the first call to the end of that which handles the last event."""
 
-    def __init__(self, project: Project, events: int) -> None:
-        self.project, self.left = project, events
+    def __init__(self, project: Project, events: int, apart: bool) -> None:
+        self.project, self.left, self.apart = project, events, apart
         self.began: tuple[float, float] | None = None
         self.took = (0.0, 0.0)
         self.calls = 0
@@ -70,20 +71,35 @@ class Clock:
     async def __call__(self, batches: list[Batch]) -> None:
         """One call of the stage."""
         self.began = self.began or (time.perf_counter(), time.process_time())
-        await self.project(batches)
-        self.calls += 1
+        for some in separated(batches) if self.apart else [batches]:
+            await self.project(some)
+            self.calls += 1
         self.left -= sum(len(batch.records) for batch in batches)
         if self.left <= 0:
             self.took = (time.perf_counter() - self.began[0], time.process_time() - self.began[1])
             self.done.set()
 
 
-async def run(kafka_url: str, state_url: str, events: int) -> dict[str, Any]:
+def separated(batches: list[Batch]) -> list[list[Batch]]:
+    """The same in several calls, none of which has a key twice."""
+    calls: list[dict[tuple[str, int], list[Record]]] = [{}]
+    seen: set[bytes] = set()
+    for batch in batches:
+        for record in batch.records:
+            if record.key in seen:
+                calls.append({})
+                seen.clear()
+            seen.add(record.key)
+            calls[-1].setdefault((batch.topic, batch.partition), []).append(record)
+    return [[Batch(*place, tuple(some)) for place, some in call.items()] for call in calls]
+
+
+async def run(kafka_url: str, state_url: str, events: int, apart: bool) -> dict[str, Any]:
     """One run on a fresh database; what it took."""
     log = KafkaLog(kafka_url)
     async with asyncpg.create_pool(state_url, min_size=1) as pool:
         context = Context(model(), pool, log, await prepare(pool, log))
-        clock = Clock(Project(context), events)
+        clock = Clock(Project(context), events, apart)
         workers = Workers([stage_app(f"fold-{uuid.uuid4().hex}", kafka_url, [t.name for t in CHANGES], clock)])
         await workers.start()
         await clock.done.wait()
@@ -105,4 +121,4 @@ async def golden(state_url: str) -> Golden:
 if __name__ == "__main__":
     quiet_logs("error")
     collect_seldom()
-    print(orjson.dumps(asyncio.run(run(sys.argv[1], sys.argv[2], int(sys.argv[3])))).decode())
+    print(orjson.dumps(asyncio.run(run(sys.argv[1], sys.argv[2], int(sys.argv[3]), "apart" in sys.argv))).decode())
