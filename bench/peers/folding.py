@@ -76,4 +76,4 @@ def collect_seldom() -> None:
     """As the hub does."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(300_000, 20, 20)
