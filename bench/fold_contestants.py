@@ -49,8 +49,11 @@ class Arena:
         """CPU seconds of PostgreSQL so far, with its processes that have ended."""
         postmaster = psutil.Process(int((self.server.data_dir / "postmaster.pid").read_text().split()[0]))
         ended = postmaster.cpu_times()
-        running = [p.cpu_times() for p in (postmaster, *postmaster.children())]
-        return sum(t.user + t.system for t in running) + ended.children_user + ended.children_system
+        total: float = ended.user + ended.system + ended.children_user + ended.children_system
+        for process in postmaster.children():
+            with suppress(psutil.NoSuchProcess):  # it has ended just now
+                total += sum(process.cpu_times()[:2])
+        return total
 
 
 @dataclass(frozen=True)
