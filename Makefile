@@ -5,7 +5,7 @@ BIN := .venv/bin
 LOG ?= embedded
 .DEFAULT_GOAL := help
 
-.PHONY: help setup other demo test check lint types soak bench lock clean
+.PHONY: help setup other demo test check lint types soak bench peers lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -60,6 +60,13 @@ bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aioka
 	$(BIN)/python bench/budget.py
 	$(BIN)/python -m bench.past
 	$(BIN)/python -m bench.rebuild
+	$(BIN)/python -m bench.fold
+
+peers: .venv/dev.stamp ## Build the peers that the bench measures beside the hub: Quix Streams in .venv-peers, Kafka Streams by Maven
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/peers/requirements.txt
+	if command -v mvn > /dev/null; then cd bench/peers/streams && \
+	  mvn -q -B package dependency:copy-dependencies -DoutputDirectory=target/lib; fi
 
 lock: .venv/dev.stamp ## Write the requirements files anew from pyproject.toml
 	for extra in run kafka dev; do \
@@ -70,4 +77,4 @@ lock: .venv/dev.stamp ## Write the requirements files anew from pyproject.toml
 	    --output-file requirements/$$extra.txt pyproject.toml; done
 
 clean: ## Remove the virtual environment and the hub's local state
-	rm -rf .venv .venv-other .hub
+	rm -rf .venv .venv-other .venv-peers .hub bench/peers/streams/target

@@ -5,7 +5,9 @@ was known to hold) and against open intents (what we are writing). Only changed 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from hub.event import Event
 from hub.values import REFERENCE, Value, is_reference, micros
@@ -56,17 +58,17 @@ def decide(
     for name, reported in values.items():
         held = view.get(name)
         value = nearest(held, reported)
-        written = [i.values[name] for i in mine if name in i.values and (marked or echoes(i.values[name], value))]
+        written = _written(mine, marked, name, value) if name in writing else []
         verdict = _judge(event, held, value, marked, bool(written))
         if verdict == "said" and name not in unheard:
             said[name] = value
         if verdict == "echo":
             echoed.append(name)
             known = held.written if held is not None and held.ours else value
-            after[name] = _ours(held, value, written[-1] if written else known, event.clock.order)
+            after[name] = _ours(held, value, written[-1] if written else known, event.order)
         elif not _stale(event, held):
             answered = verdict == "said" and (name in writing or (held or NOTHING).ours) and not is_consent(value)
-            after[name] = _told(event, held, value, verdict, taken_turns(held, answered, event.observed_at))
+            after[name] = _told(event, held, value, verdict, answered)
     back = tuple(i.key for i in mine if set(i.values) <= values.keys() and (marked or _came_back(i, values)))
     answers = [name for name in said if name in writing or (view.get(name) or NOTHING).ours]
     bases = {name: view[name].value for name in said if name in view and not invalid(view[name].value)}
@@ -77,6 +79,12 @@ def decide(
 NOTHING = Held(None)
 
 
+def _written(intents: Sequence[Intent], marked: bool, name: str, value: Value) -> list[Value]:
+    """What we are writing to this field that `value` may be the echo of."""
+    mine = (i.values[name] for i in intents if name in i.values)
+    return [written for written in mine if marked or echoes(written, value)]
+
+
 def _judge(event: Event, held: Held | None, value: Value, marked: bool, written: bool) -> str:
     if held is None and value is None:
         return "seen"  # empty at first sight is not emptied: it must not erase what others know
@@ -85,7 +93,7 @@ def _judge(event: Event, held: Held | None, value: Value, marked: bool, written:
     if held is not None and _stale(event, held) and not unchanged(held, value):
         return "said" if not marked and _late_news(held, value) else "same"
     if held is not None and unchanged(held, value):
-        return "echo" if held.ours and (marked or event.clock.order == held.order) else "same"
+        return "echo" if held.ours and (marked or event.order == held.order) else "same"
     return "echo" if written or rewritten(held, value) else "said"
 
 
@@ -99,7 +107,7 @@ def _opted_out_again(event: Event, held: Value, value: Value) -> bool:
 
 def _stale(event: Event, held: Held | None) -> bool:
     """Whether the report is older than what is known of this field, by the system's own clock."""
-    return held is not None and event.clock.order < held.order
+    return held is not None and event.order < held.order
 
 
 def _late_news(held: Held, value: Value) -> bool:
@@ -108,10 +116,10 @@ def _late_news(held: Held, value: Value) -> bool:
     return value not in held.before if held.ours else is_consent(value)
 
 
-def _told(event: Event, held: Held | None, value: Value, verdict: str, turns: int) -> Held:
+def _told(event: Event, held: Held | None, value: Value, verdict: str, answered: bool) -> Held:
     if held is None or verdict != "same":
-        return observed(held, value, event.clock.order, turns)
-    return held if held.ours else replace(held, order=event.clock.order)
+        return observed(held, value, event.order, taken_turns(held, answered, event.observed_at))
+    return held if held.ours else replace(held, order=event.order)
 
 
 def _ours(held: Held | None, value: Value, written: Value, order: int) -> Held:

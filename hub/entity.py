@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from hub.rules import Rule
 
 DeletePolicy = Literal["propagate", "detach", "ignore"]
+PASSES = {"follow": 1, "expression": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Field:
     personal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entity:
     """One kind of thing.
 
@@ -40,6 +42,12 @@ class Entity:
     merge: Literal["auto", "review"] = "auto"
     deletes: Mapping[str, DeletePolicy] = field(default_factory=dict)
     version: str = ""
+
+    @cached_property
+    def in_turn(self) -> tuple[Field, ...]:
+        """The fields in the order in which they are chosen: plain rules first, then those that look at another field's
+        choice, then expressions, each in configured order."""
+        return tuple(sorted(self.fields.values(), key=lambda f: PASSES.get(f.rule.kind, 0)))
 
     def on_delete(self, system: str) -> DeletePolicy:
         """What a delete in `system` means; detach where the configuration is silent, for it destroys nothing."""

@@ -2,16 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from hub.change import Change, Op
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Clock:
+class Clock(msgspec.Struct, frozen=True, order=True, gc=False):
     """The order of events of one record: source version or time, then when we saw it, then the event's id.
 
     Two edits inside one tick of the source's clock are ordered by observation; the id only settles what is left.
@@ -22,8 +21,7 @@ class Clock:
     event_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A change as the log keeps it. Times are microseconds since 1970 UTC; `payload` is the native fields as bytes."""
 
     event_id: str
@@ -45,7 +43,12 @@ class Event:
     @property
     def clock(self) -> Clock:
         """The position of this event among those of its record."""
-        return Clock(self.at if self.version is None else self.version, self.observed_at, self.event_id)
+        return Clock(self.order, self.observed_at, self.event_id)
+
+    @property
+    def order(self) -> int:
+        """The source's version or clock, by which its events of one record are ordered."""
+        return self.at if self.version is None else self.version
 
     @property
     def record(self) -> tuple[str, str, str]:
@@ -62,12 +65,12 @@ class Event:
         return {name: getattr(self, name) for name in NAMES} | {"merged": list(self.merged)}
 
 
-NAMES = tuple(Event.__dataclass_fields__)
+NAMES = Event.__struct_fields__
 
 
 def from_avro(datum: Mapping[str, Any]) -> Event:
     """The event of a datum of schemas/event.avsc."""
-    return Event(**{**{name: datum[name] for name in NAMES}, "merged": tuple(datum["merged"])})
+    return Event(**{**datum, "merged": tuple(datum["merged"])})
 
 
 def record(change: Change, observed_at: int, previous: str = "", trace: str | None = None) -> Event:

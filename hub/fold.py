@@ -5,8 +5,9 @@ Joining two claims keeps the greater clock; so folding is commutative, associati
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from hub.event import Clock
 from hub.values import Value, micros
@@ -15,8 +16,7 @@ DELETED = "_deleted"
 IN, OUT = "#in", "#out"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What a record says of one field. `at` is the source's time in microseconds, comparable between systems."""
 
     value: Value
@@ -29,7 +29,9 @@ Claims = Mapping[str, Claim]
 
 def join(left: Claim | None, right: Claim) -> Claim:
     """The greater of two claims on one field of one record."""
-    return right if left is None or _rank(right) > _rank(left) else left
+    if left is None or right.clock > left.clock or (right.clock == left.clock and right.at > left.at):
+        return right
+    return left
 
 
 def fold(claims: Claims, said: Iterable[tuple[str, Claim]]) -> dict[str, Claim]:
@@ -47,11 +49,11 @@ def claims_of(values: Mapping[str, Value], at: int, clock: Clock) -> list[tuple[
 
 def field_of(name: str) -> str:
     """The field behind a claim's name."""
-    return name.removesuffix(IN).removesuffix(OUT)
+    return name.removesuffix(IN).removesuffix(OUT) if "#" in name else name
 
 
 def _claim(name: str, value: Value, at: int, clock: Clock) -> tuple[str, Claim]:
-    if not (isinstance(value, Mapping) and "status" in value):
+    if not (isinstance(value, dict) and "status" in value):
         return name, Claim(value, at, clock)
     said_at = min(micros(value["at"]), clock.observed)  # nobody has said anything in the future
     if value["status"] == "out":
@@ -65,17 +67,11 @@ def _consent_clock(said_at: int, clock: Clock) -> Clock:
     return Clock(said_at, clock.observed, clock.event_id)
 
 
-def _rank(claim: Claim) -> tuple[Clock, int]:
-    return (claim.clock, claim.at)
-
-
 def dump(claims: Claims) -> dict[str, list[Any]]:
     """Claims as JSON values, for storage."""
-    return {
-        name: [c.value, c.at, c.clock.order, c.clock.observed, c.clock.event_id] for name, c in sorted(claims.items())
-    }
+    return {name: [c.value, c.at, c.clock.order, c.clock.observed, c.clock.event_id] for name, c in claims.items()}
 
 
 def load(stored: Mapping[str, list[Any]]) -> dict[str, Claim]:
     """The inverse of `dump`."""
-    return {name: Claim(row[0], row[1], Clock(row[2], row[3], row[4])) for name, row in stored.items()}
+    return {name: Claim(value, at, Clock(*clock)) for name, (value, at, *clock) in stored.items()}

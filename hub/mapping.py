@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from hub.entity import Entity
@@ -43,7 +44,7 @@ class FieldMap:
     unique: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ObjectMap:
     """One object of one system as one entity.
 
@@ -70,6 +71,16 @@ class ObjectMap:
     dialect: Mapping[str, Callable[[Value], Any]] = field(default_factory=dict)
     region: str = DEFAULT_REGION
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def unheard(self) -> frozenset[str]:
+        """Fields that are written to this object and never believed from it."""
+        return frozenset(f.name for f in self.fields if f.direction == "out")
+
+    @cached_property
+    def writable(self) -> tuple[FieldMap, ...]:
+        """The fields that may be written to this object."""
+        return tuple(f for f in self.fields if f.direction != "in" and not f.identifies)
 
     def kind(self, name: str) -> str:
         """The type of a canonical field."""
@@ -116,7 +127,7 @@ def identifiers(mapping: ObjectMap, natives: Mapping[str, Any]) -> dict[str, str
 
 def writable(mapping: ObjectMap) -> tuple[FieldMap, ...]:
     """The fields that may be written to this object."""
-    return tuple(f for f in mapping.fields if f.direction != "in" and not f.identifies)
+    return mapping.writable
 
 
 def _decode(mapping: ObjectMap, entry: FieldMap, present: Mapping[str, Any]) -> Value:

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+from msgspec.structs import astuple
+
 from hub.entity import Entity, Field
 from hub.errors import Reject
 from hub.fold import DELETED, OUT, Claim, Claims, field_of, fold
@@ -29,8 +32,7 @@ class Source:
         return bool(claim and claim.value)
 
 
-@dataclass(frozen=True, slots=True)
-class GoldenField:
+class GoldenField(msgspec.Struct, frozen=True, gc=False):
     """A chosen value and where it comes from; the event fields are empty for a value that no single claim carries."""
 
     value: Value
@@ -104,28 +106,24 @@ def _opt_outs(sources: Sequence[Source]) -> list[Source]:
 def _choose_all(
     entity: Entity, candidates: Mapping[str, list[Candidate]], pins: Mapping[str, Claim]
 ) -> tuple[dict[str, Choice], list[str]]:
-    """Plain rules first, then those that look at another field's choice, then expressions, in configured order. A
-    field that follows a pinned one follows the record that its rule would have chosen."""
+    """A field that follows a pinned one follows the record that its rule would have chosen."""
     choices: dict[str, Choice] = {}
     ruled: dict[str, Choice] = {}
     problems: list[str] = []
-    for definition in sorted(entity.fields.values(), key=lambda f: PASSES.get(f.rule.kind, 0)):
+    for definition in entity.in_turn:
         name, own = definition.name, candidates.get(definition.name, [])
         try:
             if choice := _by_rule(definition, own, ruled, choices):
                 ruled[name] = choices[name] = choice
         except Reject as error:
             problems.append(f"{name}: {error.reason}")
-        if choice := _pinned(pins.get(name), own):
+        if name in pins and (choice := _pinned(pins[name], own)):
             choices[name] = choice
     return choices, problems
 
 
-PASSES = {"follow": 1, "expression": 2}
-
-
-def _pinned(pin: Claim | None, candidates: Sequence[Candidate]) -> Choice | None:
-    if pin is None or pin.value is None:
+def _pinned(pin: Claim, candidates: Sequence[Candidate]) -> Choice | None:
+    if pin.value is None:
         return None
     return Choice(pin.value["value"], None, tuple((c, "pinned") for c in candidates), "pin")
 
@@ -133,12 +131,13 @@ def _pinned(pin: Claim | None, candidates: Sequence[Candidate]) -> Choice | None
 def _by_rule(
     definition: Field, candidates: list[Candidate], ruled: Mapping[str, Choice], choices: Mapping[str, Choice]
 ) -> Choice | None:
-    if definition.rule.kind == "follow":
-        return follow(definition.rule, candidates, ruled.get(definition.rule.field))
-    if definition.rule.kind == "expression":
-        return _typed(definition, evaluate(definition.rule, candidates, {n: c.value for n, c in choices.items()}))
-    choice = choose(definition.rule, candidates)
-    return _typed(definition, choice) if definition.rule.kind == "python" else choice
+    rule = definition.rule
+    if rule.kind == "follow":
+        return follow(rule, candidates, ruled.get(rule.field))
+    if rule.kind == "expression":
+        return _typed(definition, evaluate(rule, candidates, {n: c.value for n, c in choices.items()}))
+    choice = choose(rule, candidates)
+    return _typed(definition, choice) if rule.kind == "python" else choice
 
 
 def _typed(definition: Field, choice: Choice | None) -> Choice | None:
@@ -146,7 +145,7 @@ def _typed(definition: Field, choice: Choice | None) -> Choice | None:
     if choice is None:
         return None
     try:
-        return replace(choice, value=parse(definition.kind, choice.value))
+        return msgspec.structs.replace(choice, value=parse(definition.kind, choice.value))
     except InvalidValue as error:
         raise Reject(f"the {definition.rule.kind} gave no {definition.kind}: {error}", code="value") from None
 
@@ -173,12 +172,9 @@ def _deleted(entity: Entity, systems: Sequence[Source]) -> bool:
 
 def dump(golden: Golden) -> dict[str, list[Any]]:
     """The fields as JSON values, for storage: name -> value and provenance in GoldenField's order."""
-    return {name: [getattr(f, slot) for slot in SLOTS] for name, f in sorted(golden.fields.items())}
+    return {name: list(astuple(f)) for name, f in sorted(golden.fields.items())}
 
 
 def load(golden_id: str, entity: str, stored: Mapping[str, list[Any]], deleted: bool) -> Golden:
     """The inverse of `dump`."""
     return Golden(golden_id, entity, {name: GoldenField(*row) for name, row in stored.items()}, deleted)
-
-
-SLOTS = tuple(GoldenField.__dataclass_fields__)

@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
+import msgspec
 from simpleeval import EvalWithCompoundTypes, InvalidExpression
 
 from hub.errors import Reject
@@ -14,7 +16,7 @@ from hub.values import Value, loose
 Kind = Literal["truth", "latest", "oldest", "most_common", "union", "strictest", "follow", "expression", "python"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rule:
     """How one field's value is chosen.
 
@@ -30,12 +32,21 @@ class Rule:
     review: bool = False
 
     def __str__(self) -> str:
+        return self.told
+
+    @cached_property
+    def told(self) -> str:
+        """The rule as people write it, such as `truth(crm, shop)`."""
         detail = ", ".join(self.systems) or self.field or self.expression
         return f"{self.kind}({detail})" if detail else self.kind
 
+    @cached_property
+    def ranks(self) -> Mapping[str, int]:
+        """System -> its place in the order in which systems are believed."""
+        return {system: place for place, system in enumerate(self.systems)}
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """One record's claim on the field in question."""
 
     system: str
@@ -43,14 +54,14 @@ class Candidate:
     external_id: str
     claim: Claim
 
-    @property
-    def recency(self) -> tuple[int, int, str]:
-        """Order between systems: the source's own time, then ours, then the id."""
-        return (self.claim.at, self.claim.clock.observed, self.claim.clock.event_id)
+
+def _recency(candidate: Candidate) -> tuple[int, int, str]:
+    """Order between systems: the source's own time, then ours, then the id."""
+    claim = candidate.claim
+    return (claim.at, claim.clock.observed, claim.clock.event_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """The outcome for one field; `winner` is None where no single claim carries the value."""
 
     value: Value
@@ -63,7 +74,7 @@ def choose(rule: Rule, candidates: Sequence[Candidate]) -> Choice | None:
     """Apply a rule that looks at this field's claims alone; None where there is nothing to choose from."""
     if not candidates:
         return None
-    newest_first = sorted(candidates, key=lambda c: c.recency, reverse=True)
+    newest_first = sorted(candidates, key=_recency, reverse=True) if len(candidates) > 1 else candidates
     return CHOOSERS[rule.kind](rule, newest_first)
 
 
@@ -80,7 +91,7 @@ def follow(rule: Rule, candidates: Sequence[Candidate], leader: Choice | None) -
 
 def evaluate(rule: Rule, candidates: Sequence[Candidate], values: Mapping[str, Value]) -> Choice | None:
     """The value of an expression over the record's other values and `claims` (system -> its newest claim)."""
-    oldest_first = sorted(candidates, key=lambda c: c.recency)
+    oldest_first = sorted(candidates, key=_recency)
     names = Known({**values, "claims": {c.system: c.claim.value for c in oldest_first}})
     evaluator = EvalWithCompoundTypes(names=names, functions={**FUNCTIONS})
     try:
@@ -117,15 +128,19 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 def _pick(rule: Rule, ranked: Sequence[Candidate], why: str) -> Choice:
     """The first known value of a ranking; None only where every claim says empty."""
-    winner = next((c for c in ranked if c.claim.value is not None), ranked[0])
-    losers = ((c, "empty" if c.claim.value is None else why) for c in ranked if c is not winner)
-    return Choice(winner.claim.value, winner, tuple(losers), str(rule))
+    winner = ranked[0]
+    if winner.claim.value is None:
+        winner = next((c for c in ranked if c.claim.value is not None), winner)
+    losers = [(c, "empty" if c.claim.value is None else why) for c in ranked if c is not winner]
+    return Choice(winner.claim.value, winner, tuple(losers), rule.told)
 
 
 def _truth(rule: Rule, newest_first: Sequence[Candidate]) -> Choice:
-    rank = {system: place for place, system in enumerate(rule.systems)}
-    ranked = sorted(newest_first, key=lambda c: rank.get(c.system, len(rank)))
-    return _pick(rule, ranked, f"{' before '.join(rule.systems)}")
+    if len(newest_first) < 2:
+        return _pick(rule, newest_first, "")
+    ranks = rule.ranks
+    ranked = sorted(newest_first, key=lambda c: ranks.get(c.system, len(ranks)))
+    return _pick(rule, ranked, " before ".join(rule.systems))
 
 
 def _latest(rule: Rule, newest_first: Sequence[Candidate]) -> Choice:

@@ -4,8 +4,10 @@ Kept by captured changes and by acknowledged writes. A field that is not in the 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import astuple, replace
 
 from hub.values import Value, same
 
@@ -16,8 +18,7 @@ TURN_MICROS = 600_000_000
 INVALID = "invalid"
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True, gc=False):
     """One field as the system holds it.
 
     value         what it holds
@@ -33,7 +34,7 @@ class Held:
     ours: bool = False
     written: Value = None
     order: int = 0
-    before: list[Value] = field(default_factory=list)
+    before: list[Value] = []  # each gets its own
     rewrites: int = 0
     rewritten_to: Value = None
     turns: int = 0
@@ -117,22 +118,25 @@ def echoes(written: Value, value: Value) -> bool:
 
 def invalid(value: Value) -> bool:
     """Whether the system holds something that its field's type does not admit."""
-    return isinstance(value, Mapping) and INVALID in value
+    return isinstance(value, dict) and INVALID in value
 
 
 def is_consent(value: Value) -> bool:
     """Whether a canonical value is a consent."""
-    return isinstance(value, Mapping) and "status" in value
+    return isinstance(value, dict) and "status" in value
 
 
 def dump(view: View) -> dict[str, list[Any]]:
     """The view as JSON values, for storage."""
-    return {name: [getattr(h, slot) for slot in SLOTS] for name, h in sorted(view.items())}
+    return {name: _row(held) for name, held in view.items()}
+
+
+def _row(held: Held) -> list[Any]:
+    """Without what is left at its default, as it is for most: the row is parsed and printed with every event."""
+    written_once = held.before or held.rewrites or held.rewritten_to is not None or held.turns or held.wrote_at
+    return list(astuple(held)) if written_once else [held.value, held.ours, held.written, held.order]
 
 
 def load(stored: Mapping[str, list[Any]]) -> dict[str, Held]:
     """The inverse of `dump`."""
     return {name: Held(*row) for name, row in stored.items()}
-
-
-SLOTS = tuple(Held.__dataclass_fields__)

@@ -134,11 +134,15 @@ async def store(
     rows = [row_of(c) for c in found]
     for row in rows:
         metrics.count(metrics.CONFLICTS, str(row["entity"]), str(row["state"]))
-    await conn.executemany(
+    await conn.execute(
         "insert into hub.conflict (golden_id, entity, field, event_id, system, object, external_id, value, base, golden,"
-        " winner_event_id, rule, state) values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::jsonb, $10::jsonb, $11, $12, $13)"
+        " winner_event_id, rule, state) select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],"
+        " $6::text[], $7::text[], $8::jsonb[], $9::jsonb[], $10::jsonb[], $11::text[], $12::text[], $13::text[])"
         " on conflict (event_id, field) do nothing",
-        [tuple(v.decode() if isinstance(v, bytes) else v for v in row.values()) for row in rows],
+        *(
+            [v.decode() if isinstance(v, bytes) else v for v in column]
+            for column in zip(*(r.values() for r in rows), strict=True)
+        ),
     )
     return [
         NewRecord(CONFLICTS.name, str(row["golden_id"]).encode(), context.codec.encode("conflict", row)) for row in rows

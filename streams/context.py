@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -102,24 +103,30 @@ async def emit(context: Context, conn: Connection, records: list[NewRecord]) -> 
     if isinstance(context.log, PostgresLog):
         await context.log.append_in(conn, records)
         return
-    await conn.execute(
-        "insert into hub.outbox (topic, key, value) select * from unnest($1::text[], $2::bytea[], $3::bytea[])",
-        [r.topic for r in records],
-        [r.key for r in records],
-        [r.value for r in records],
-    )
+    rows = [(r.topic, r.key, r.value) for r in records]
+    await conn.copy_records_to_table("outbox", schema_name="hub", columns=("topic", "key", "value"), records=rows)
 
 
 async def publish(context: Context, limit: int = 5_000) -> int:
-    """Append what committed transactions left in the outbox, oldest first; how many. Safe to run anywhere, any time:
-    a crash between append and delete publishes a record twice, and every reader of the log bears that."""
-    if context.atomic:
-        return 0
+    """Append what committed transactions left in the outbox, oldest first, until it is empty; how many. Safe to run
+    anywhere, any time: a crash between append and delete publishes a record twice, and every reader of the log bears
+    that."""
+    published = 0
+    while not context.atomic and (some := await _publish(context, limit)):
+        published += some
+        if some < limit:
+            break
+    return published
+
+
+async def _publish(context: Context, limit: int) -> int:
     async with context.pool.acquire() as conn, conn.transaction():
         rows = await conn.fetch(
-            "select id, topic, key, value from hub.outbox order by id limit $1 for update skip locked", limit
+            "delete from hub.outbox where id = any(array("
+            "select id from hub.outbox order by id limit $1 for update skip locked)) returning id, topic, key, value",
+            limit,
         )
         if rows:
-            await context.log.append([NewRecord(r["topic"], r["key"], r["value"]) for r in rows])
-            await conn.execute("delete from hub.outbox where id = any($1::bigint[])", [r["id"] for r in rows])
+            rows.sort(key=itemgetter(0))
+            await context.log.append([NewRecord(topic, key, value) for _, topic, key, value in rows])
     return len(rows)

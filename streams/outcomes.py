@@ -6,6 +6,7 @@ superseded      a newer version was written instead; conflict: its claim lost
 filtered        the target does not take this record; held, held-for-consent: waiting; parked: needs a person
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from hub.event import Event
@@ -21,6 +22,10 @@ OUTCOMES = (
     "applied", "unchanged", "echo", "superseded", "filtered", "held", "held-for-consent", "conflict", "parked",
 )  # fmt: skip
 NOWHERE = "-"
+EVENT_COLUMNS = (
+    "event_id", "topic", "partition", "offset", "system", "object", "external_id", "observed_at", "golden_id",
+    "also", "processed_at",
+)  # fmt: skip
 
 
 async def record_events(conn: Connection, events: Sequence[tuple[Record, Event]], golden_of: Mapping[str, str]) -> None:
@@ -28,30 +33,22 @@ async def record_events(conn: Connection, events: Sequence[tuple[Record, Event]]
     configured has no targets, and is filtered as a whole."""
     if not events:
         return
-    for event in (e for _, e in events):
-        metrics.count(metrics.PROJECTED, event.system, event.object)
-    await conn.execute(
-        'insert into hub.event (event_id, topic, partition, "offset", system, object, external_id, observed_at, golden_id,'
-        " also, processed_at) select e, t, p, o, s, b, x, a, g, string_to_array(m, E'\\x1e'), (select hub.moment())"
-        " from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[],"
-        " $8::bigint[], $9::text[], $10::text[]) as given (e, t, p, o, s, b, x, a, g, m)",
-        [e.event_id for _, e in events],
-        [r.topic for r, _ in events],
-        [r.partition for r, _ in events],
-        [r.offset for r, _ in events],
-        [e.system for _, e in events],
-        [e.object for _, e in events],
-        [e.external_id for _, e in events],
-        [e.observed_at for _, e in events],
-        [golden_of.get(e.event_id) for _, e in events],
-        ["\x1e".join(e.merged) or None for _, e in events],
-    )
+    for of, amount in Counter(e.record[:2] for _, e in events).items():
+        metrics.count(metrics.PROJECTED, *of, by=amount)
+    moment = await conn.fetchval("select hub.moment()")
+    rows = [
+        (e.event_id, r.topic, r.partition, r.offset, *e.record, e.observed_at, golden_of.get(e.event_id),
+         list(e.merged) or None, moment)
+        for r, e in events
+    ]  # fmt: skip
+    await conn.copy_records_to_table("event", schema_name="hub", columns=EVENT_COLUMNS, records=rows)
     nowhere = [e.event_id for _, e in events if e.event_id not in golden_of]
-    await conn.execute(
-        "insert into hub.ledger (event_id, target, outcome, reason)"
-        " select unnest($1::text[]), $2, 'filtered', 'not configured, or a delete of a record never seen'",
-        nowhere, NOWHERE,
-    )  # fmt: skip
+    if nowhere:
+        await conn.execute(
+            "insert into hub.ledger (event_id, target, outcome, reason)"
+            " select unnest($1::text[]), $2, 'filtered', 'not configured, or a delete of a record never seen'",
+            nowhere, NOWHERE,
+        )  # fmt: skip
 
 
 async def open_rows(

@@ -100,8 +100,10 @@ class Project:
         await repoint(conn, into)
         if used:
             await conn.execute("delete from hub.intent where key = any($1)", sorted(used))
-        for system, missed in Counter(r.event.system for r in readings if r.near_miss).items():
-            await tally.add(self.context, conn, tally.NEAR_MISS, system, missed)
+        for system, missed in _near_misses(readings).items():
+            metrics.count(metrics.NEAR_MISSES, system, by=missed)
+            if missed:
+                await tally.add(self.context, conn, tally.NEAR_MISS, system, missed)
         emitted = await projecting.project_all(self.context, conn, readings, goldens, set(into.values()), set(into))
         return emitted + self._identity(decisions) + self._decisions(readings)
 
@@ -115,6 +117,14 @@ class Project:
             for r in readings
             if (datum := _unsaid(r))
         ]
+
+
+def _near_misses(readings: Sequence[Reading]) -> Counter[str]:
+    """System -> how many, also where there are none."""
+    missed: Counter[str] = Counter()
+    for reading in readings:
+        missed[reading.event.system] += reading.near_miss
+    return missed
 
 
 def _end(reading: Reading) -> RecordState:
@@ -148,7 +158,6 @@ def _absorb(reading: Reading, intents: dict[tuple[str, str], list], used: set[st
     if event.op != "delete" and (state.gone or DELETED in state.claims):
         reading.values[DELETED] = False  # it is back; known only now, for its end may stand in this very batch
     reading.decision = decision = decide(event, reading.values, state.view, open_, reading.unheard)
-    metrics.count(metrics.NEAR_MISSES, event.system, by=decision.near_miss)
     state.view = decision.view | unadmitted(reading)
     state.claims = fold(state.claims, claims_of(reading.said, event.at, event.clock))
     state.gone = gone_now(event, state)

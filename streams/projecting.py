@@ -1,5 +1,6 @@
 """Projecting: the golden records that a batch touched, chosen anew, with conflicts, versions and what they owe the ledger."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 import orjson
@@ -32,7 +33,8 @@ async def project_all(
     by_golden: dict[str, list[Reading]] = {}
     for reading in readings:
         by_golden.setdefault(reading.state.golden_id, []).append(reading)
-    sources = await records_of(conn, by_golden.keys() | set(forced))
+    at_hand = {reading.state.id: reading.state for reading in readings}
+    sources = await records_of(conn, by_golden.keys() | set(forced), at_hand)
     rekeyed = {g: states for g, states in sources.items() if g in forced or _rekeyed(by_golden.get(g, []))}
     await linking.claim_keys(conn, rekeyed, context.model.entities, readings)
     projected = {g: _project(context.model, g, sources[g], goldens) for g in sorted(sources)}
@@ -47,8 +49,8 @@ async def project_all(
         goldens[golden_id].version += 1
     changed = [goldens[g] for g in sorted(bumped | set(ended))]
     await save_golden(conn, changed)
-    for state in changed:
-        metrics.count(metrics.GOLDEN, state.entity)
+    for entity, amount in Counter(state.entity for state in changed).items():
+        metrics.count(metrics.GOLDEN, entity, by=amount)
     emitted = await conflicts.store(context, conn, clashes, projected)
     await outcomes.open_rows(context.model, conn, by_golden, goldens, bumped, clashes)
     return emitted + [golden_event(context, state, by_golden.get(state.golden_id, [])) for state in changed]

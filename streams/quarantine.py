@@ -5,11 +5,12 @@ person does about them is an event of the system `hub` with author and reason, i
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import orjson
+from msgspec.structs import replace
 
 from hub.change import Change
 from hub.errors import Reject

@@ -28,9 +28,9 @@ class Reading:
     decision: Decision | None = None
 
     @property
-    def unheard(self) -> set[str]:
+    def unheard(self) -> frozenset[str]:
         """Fields that are written to this system and never believed from it."""
-        return {f.name for f in self.mapping.fields if f.direction == "out"}
+        return self.mapping.unheard
 
     @property
     def near_miss(self) -> bool:

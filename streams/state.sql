@@ -37,9 +37,14 @@ create table if not exists hub.event (
 );
 create index if not exists event_record on hub.event (system, object, external_id);
 alter table hub.event add column if not exists processed bigint not null default nextval('hub.processed');
-alter table hub.event add column if not exists processed_at bigint;
 alter table hub.event add column if not exists also text[];
-update hub.event set processed_at = observed_at where processed_at is null;
+do $$ begin
+  if not exists (select from information_schema.columns
+                 where (table_schema, table_name, column_name) = ('hub', 'event', 'processed_at')) then
+    alter table hub.event add column processed_at bigint;
+    update hub.event set processed_at = observed_at;
+  end if;
+end $$;
 create index if not exists event_also on hub.event using gin (also) where also is not null;
 
 -- One record of one system: its claims, the view of what it holds, and the thing it belongs to. `home` is where it
@@ -59,6 +64,8 @@ create table if not exists hub.record (
     primary key (system, object, external_id)
 );
 create index if not exists record_golden on hub.record (golden_id);
+-- Compressing claims and views beyond 2 kB costs more than their place: they are read and written with every event.
+alter table hub.record set (toast_tuple_target = 8160);
 
 create table if not exists hub.golden (
     golden_id text primary key,

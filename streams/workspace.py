@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import asyncpg
@@ -53,6 +54,7 @@ class GoldenState:
     merged_into: str | None = None
 
 
+_id = attrgetter("id")
 RECORD_COLUMNS = "system, object, external_id, entity, golden_id, home, claims, view, keys, gone, last_event"
 
 
@@ -99,14 +101,22 @@ async def peek_records(
     return {row["external_id"]: _record(row) for row in rows}
 
 
-async def records_of(conn: Connection, golden_ids: Iterable[str]) -> dict[str, list[RecordState]]:
-    """Golden id -> its records."""
+async def records_of(
+    conn: Connection, golden_ids: Iterable[str], at_hand: Mapping[RecordId, RecordState] | None = None
+) -> dict[str, list[RecordState]]:
+    """Golden id -> its records, in id order. Those at hand, locked and stored by this transaction, are not read again."""
+    wanted, at_hand = list(golden_ids), at_hand or {}
+    columns = _columns(list(at_hand))
     rows = await conn.fetch(
-        f"select {RECORD_COLUMNS} from hub.record where golden_id = any($1) order by system, object, external_id",  # noqa: S608
-        list(golden_ids),
-    )
+        f"with others as materialized (select system, object, external_id from hub.record where golden_id = any($1)"  # noqa: S608
+        " except select * from unnest($2::text[], $3::text[], $4::text[]))"
+        f" select {RECORD_COLUMNS} from others join hub.record using (system, object, external_id)"
+        if at_hand
+        else f"select {RECORD_COLUMNS} from hub.record where golden_id = any($1)",  # noqa: S608
+        wanted, *(columns if at_hand else ()),
+    )  # fmt: skip
     by_golden: dict[str, list[RecordState]] = {}
-    for state in map(_record, rows):
+    for state in sorted((*map(_record, rows), *at_hand.values()), key=_id):
         by_golden.setdefault(state.golden_id, []).append(state)
     return by_golden
 

@@ -39,9 +39,9 @@ def main() -> None:
 
 
 def collect_seldom() -> None:
-    """Let the garbage collector leave what was imported alone, and look at what is new after 50,000 objects and not after
+    """Let the garbage collector leave what was imported alone, and look at what is new after 300,000 objects and not after
     700: a batch of records makes as many, which go by their reference counts, and looking at them took a fifth of the time
     and more."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(300_000, 20, 20)

@@ -1,11 +1,11 @@
 """Decide: what an event says, against what was known and what we are writing."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hub.change import Change
 from hub.decide import Decision, decide

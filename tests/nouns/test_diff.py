@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from hub.diff import admits, consented, diff, fresh, only_consent
 from hub.entity import Entity, Field
@@ -132,6 +133,6 @@ def test_who_may_exist_in_a_target(values: dict[str, Any], mapping: ObjectMap, o
 def test_what_a_vendor_holds_in_its_own_words_is_settled() -> None:
     ours = Held("ANN", ours=True, written="Ann")
     assert settled(ours, "Ann")
-    assert not settled(replace(ours, ours=False), "Ann")
-    assert settled(replace(ours, ours=False, rewrites=3), "Ann")
+    assert not settled(structs.replace(ours, ours=False), "Ann")
+    assert settled(structs.replace(ours, ours=False, rewrites=3), "Ann")
     assert not settled(ours, "Otto")

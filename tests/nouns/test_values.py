@@ -6,10 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from email_validator import validate_email
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hub.values import PARSERS, InvalidValue, loose, micros, moment, parse, same
+from hub.values import PARSERS, PLAIN_EMAIL, InvalidValue, loose, micros, moment, parse, same
 
 KINDS = sorted(PARSERS)
 anything: st.SearchStrategy[Any] = st.one_of(
@@ -113,3 +114,14 @@ def test_microseconds_survive(tick: int) -> None:
 def test_loose_forgets_case_and_space_only(text: str) -> None:
     assert loose(loose(text)) == loose(text)
     assert same(text, f"  {text}  ")
+
+
+@given(
+    st.one_of(
+        st.from_regex(PLAIN_EMAIL, fullmatch=True), st.from_regex(r"[a-z0-9._+-]{1,9}@[a-z0-9.-]{1,9}", fullmatch=True)
+    )
+)
+@example("a-b.c+d_e@x-1.example.com")
+def test_an_address_that_is_taken_as_it_is_is_what_the_library_makes_of_it(text: str) -> None:
+    if PLAIN_EMAIL.fullmatch(text):
+        assert validate_email(text, check_deliverability=False, test_environment=True).normalized.lower() == text
