@@ -75,8 +75,8 @@ def fold_bucket(model: Model, spill: Spill, bucket: int, events: pl.DataFrame | 
             if pins := _pins(rows):
                 yield Folded(*id_, "", id_[2], pins)
         elif (mapping := model.mapping(id_[0], id_[1])) is not None:
-            entity, home = homes.pop(id_, (mapping.entity.name, ""))
-            yield Folded(*id_, entity, home, claims_of(mapping, rows))
+            _, home = homes.pop(id_, ("", ""))
+            yield Folded(*id_, mapping.entity.name, home, claims_of(mapping, rows))
     for id_, (entity, home) in homes.items():
         yield Folded(*id_, entity, home, {})
 

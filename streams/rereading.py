@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from hub import fold
 from hub.decide import decide, nearest, strip
 from hub.errors import Reject
@@ -261,7 +263,7 @@ def _views(old: ObjectMap | None, new: ObjectMap, live: RecordState, names: set[
         written = translated(old, new, name, held.written)
         if value is not None and written is not None:
             before = [b for b in (translated(old, new, name, one) for one in held.before) if b is not None]
-            seen[name] = replace(held, value=value, written=written, before=before)
+            seen[name] = msgspec.structs.replace(held, value=value, written=written, before=before)
     return seen
 
 
