@@ -71,17 +71,33 @@ def _match_new(
     looks: dict[Any, list[Key]] = defaultdict(list)
     for key, values in new.items():
         looks[_look(account.entity, values, home)].append(key)
+    wanted: dict[Any, list[Thing]] = defaultdict(list)
     for thing in lacking:
-        alike = looks[_look(account.entity, _seen(thing, there), {})]
-        if alike:
-            best = min(alike, key=lambda key: len(_differences(account, key, thing, home)))
-            alike.remove(best)
-            account.things[best] = thing
+        wanted[_look(account.entity, _seen(thing, there), {})].append(thing)
+    for look, alike in wanted.items():
+        for key, thing in _paired(account, looks[look], alike, home):
+            looks[look].remove(key)
+            alike.remove(thing)
+            account.things[key] = thing
             held.add(_email(thing))
-        elif _refers_to(thing) <= there and (account.system == "crm" or _email(thing) not in held - {""}):
+    for thing in (thing for alike in wanted.values() for thing in alike):
+        if _refers_to(thing) <= there and (account.system == "crm" or _email(thing) not in held - {""}):
             # In HubSpot and Mailchimp nobody shares an address, and what belongs to somebody who is not there waits.
             yield f"{account.system} lacks {thing.name}: {thing.values}"
     yield from (f"nothing asks for {key}: {new[key]}" for keys in looks.values() for key in keys)
+
+
+def _paired(
+    account: Account, keys: Sequence[Key], things: Sequence[Thing], home: dict[Key, Key]
+) -> list[tuple[Key, Thing]]:
+    """New records and things that look alike, the most alike first. Of two people with one address either may have come
+    first, and the other not at all."""
+    pairs = [(len(_differences(account, key, thing, home)), key, n) for key in keys for n, thing in enumerate(things)]
+    found: dict[Key, int] = {}
+    for _, key, n in sorted(pairs):
+        if key not in found and n not in found.values():
+            found[key] = n
+    return [(key, things[n]) for key, n in found.items()]
 
 
 def _known(system: str, thing: Thing) -> list[Key]:

@@ -94,10 +94,16 @@ class Systems:
     # Edits as people make them, each noted for the oracle.
 
     def note(
-        self, system: str, object_: str, id_: str, fields: dict[str, Any] | None, of: oracle.Key | None = None
+        self,
+        system: str,
+        object_: str,
+        id_: str,
+        fields: dict[str, Any] | None,
+        of: oracle.Key | None = None,
+        at: datetime | None = None,
     ) -> None:
-        """Tell the oracle of an edit made just now."""
-        self.edits.append(Edit(system, object_, id_, datetime.now(UTC), fields, of))
+        """Tell the oracle of an edit, made just now or at this moment."""
+        self.edits.append(Edit(system, object_, id_, at or datetime.now(UTC), fields, of))
 
     async def crm_edit(self, table: str, id_: int, **columns: Any) -> None:
         """Update a row of the CRM."""

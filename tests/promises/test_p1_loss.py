@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -144,8 +145,9 @@ async def number_through(systems: Systems, numbers: int) -> None:
         if leaving and number % 20 == 0:
             await systems.mailchimp_edit(leaving.pop(), "unsubscribe", {"status": "unsubscribed"})
         await asyncio.sleep(0.05)
+    last = datetime.now(UTC)  # one statement, one moment: of two rows of one person either may be the newer one
     for row in systems.world.crm["contacts"]:
-        systems.note("crm", "contacts", str(row["id"]), {"city": f"Number {numbers}"})
+        systems.note("crm", "contacts", str(row["id"]), {"city": f"Number {numbers}"}, at=last)
 
 
 async def _committed(systems: Systems, statement: str) -> None:
