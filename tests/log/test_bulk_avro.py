@@ -1,10 +1,10 @@
 """Bulk decoding gives what decoding value by value gives, also of older schemas, and refuses what that refuses."""
 
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from hub.change import Change
 from hub.event import record
