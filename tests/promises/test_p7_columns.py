@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import orjson
 import polars as pl
 from hypothesis import given, settings
@@ -106,7 +107,12 @@ def logs(draw: st.DrawFn) -> Log:
         event = Event(f"e{n}", *one.record, op, one.clock.order, one.at, observed, "poll", payload, merged=merged)
         log.append((event, frozenset(draw(st.sets(st.sampled_from(sorted(VALUES)), max_size=3)))))
         if draw(st.booleans()):
-            log.append((replace(event, observed_at=observed + draw(st.integers(0, 3)), channel="webhook"), log[-1][1]))
+            log.append(
+                (
+                    msgspec.structs.replace(event, observed_at=observed + draw(st.integers(0, 3)), channel="webhook"),
+                    log[-1][1],
+                )
+            )
     return log
 
 
