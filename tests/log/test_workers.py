@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import psutil  # type: ignore[import-untyped]
+import pytest
 
 from streams.app import StageApp, Workers, stage_app
 from streams.log import Batch, Log, NewRecord
@@ -112,7 +113,15 @@ async def test_two_workers_lose_nothing_when_one_is_killed_again_and_again(
     enough.set()
     await appending
     every = everything(await log.ends([topic.name]))
-    await until(lambda: set().union(*(w.handled() for w in [survivor, *victims])) == every)
+
+    def missing() -> set[tuple[int, int]]:
+        return every.difference(*(w.handled() for w in [survivor, *victims]))
+
+    try:
+        await until(lambda: not missing())
+    except TimeoutError:
+        left = sorted(missing())
+        pytest.fail(f"{len(left)} of {len(every)} records are handled by nobody, the first are {left[:5]}")
     survivor.stop()
 
 
