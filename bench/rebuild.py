@@ -35,13 +35,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench.fold_job import OBJECT, SYSTEMS, TRUTH, Golden, Job, deliveries, encoded, golden, wrong
+from bench.fold_hub import model
+from bench.fold_job import OBJECT, SYSTEMS, Golden, Job, deliveries, encoded, golden, wrong
 from hub.edge import embedded, kafka_local
-from hub.entity import Entity, Field
 from hub.identity import IdentityEvent
-from hub.mapping import FieldMap, ObjectMap
-from hub.model import Model
-from hub.rules import Rule
 from streams.context import Context
 from streams.log import Log, NewRecord, open_log
 from streams.project import STAGE
@@ -53,14 +50,6 @@ RESULTS = Path(__file__).parent / "results" / "rebuild.json"
 CHANGES = {system: changes_topic(system, OBJECT) for system in SYSTEMS}
 BY_EVENT_AT_MOST = 100_000
 PORTION = 20_000
-
-
-def model() -> Model:
-    """One entity, whose fields each have a source of truth, read from three systems."""
-    fields = {n: Field(n, "email" if n == "email" else "text", Rule("truth", order)) for n, order in TRUTH.items()}
-    contact = Entity("contact", fields, match=("email",), version="v1")
-    told = tuple(FieldMap(name, (name,), direction="in") for name in TRUTH)
-    return Model({"contact": contact}, {(s, OBJECT): ObjectMap(s, OBJECT, contact, told) for s in SYSTEMS}, "v1")
 
 
 async def open_context(pool: asyncpg.Pool, log: Log) -> Context:

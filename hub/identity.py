@@ -99,3 +99,10 @@ def survivor(golden_ids: Iterable[str]) -> str:
 def _named(whose: str, external_id: str) -> str:
     system, _, object_ = whose.partition(".")
     return f"{system}/{object_}/{external_id}"
+
+
+def root(merged: Mapping[str, str | None], golden_id: str) -> str:
+    """The golden id under which a thing lives: where merges have led from this one."""
+    while into := merged.get(golden_id):
+        golden_id = into
+    return golden_id

@@ -6,7 +6,7 @@ at all; doing a bucket again replaces it.
 """
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +16,7 @@ from zlib import crc32
 import msgspec
 import orjson
 
+from hub.identity import root
 from hub.model import Model
 from streams.bulk_fold import Folded, events_of, fold_bucket, links_of
 from streams.bulk_project import Projector
@@ -54,13 +55,6 @@ class Files:
     def named(self) -> Path:
         """The golden ids that a partial rebuild is about."""
         return self.directory / "named"
-
-
-def root(merged: Mapping[str, str | None], golden_id: str) -> str:
-    """The golden id under which a thing lives."""
-    while into := merged.get(golden_id):
-        golden_id = into
-    return golden_id
 
 
 def name(files: Files, scope: Scope, bucket: int) -> tuple[set[str], set[str]]:

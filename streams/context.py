@@ -130,3 +130,11 @@ async def _publish(context: Context, limit: int) -> int:
             rows.sort(key=itemgetter(0))
             await context.log.append([NewRecord(topic, key, value) for _, topic, key, value in rows])
     return len(rows)
+
+
+async def publish_all(context: Context) -> None:
+    """Return when all is appended that is in the outbox by now, whoever appends it."""
+    last = await context.pool.fetchval("select max(id) from hub.outbox")
+    while last and await context.pool.fetchval("select exists (select from hub.outbox where id <= $1)", last):
+        if not await publish(context):
+            await asyncio.sleep(0.05)  # another worker is at it

@@ -15,9 +15,9 @@ import polars as pl
 
 from hub import fold
 from hub.event import Event, from_avro
-from hub.identity import RecordId
+from hub.identity import RecordId, root
 from streams import shadow, steward
-from streams.bulk_work import Files, root
+from streams.bulk_work import Files
 from streams.context import Context
 from streams.log_postgres import Connection
 from streams.project import expand

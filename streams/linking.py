@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from hub.entity import Entity
-from hub.identity import IdentityEvent, Key, RecordId, golden_id, resolve, survivor
+from hub.identity import IdentityEvent, Key, RecordId, golden_id, resolve, root, survivor
 from streams.faults import Contention
 from streams.log_postgres import Connection
 from streams.reading import Reading
@@ -59,14 +59,14 @@ def united(
     """The same, from what each golden record is made of and which pairs a person set apart."""
     into: dict[str, str] = {}
     for group in sorted(map(sorted, same)):
-        roots = {_root(into, one) for one in group}
+        roots = {root(into, one) for one in group}
         whole = frozenset[str]().union(*(made_of[root] for root in roots))
         if len(roots) < 2 or any({a, b} <= whole for a, b in apart):
             continue
         lives = survivor(roots)
         made_of[lives] = whole
         into |= {root: lives for root in roots if root != lives}
-    return {loser: _root(into, loser) for loser in into}
+    return {loser: root(into, loser) for loser in into}
 
 
 def merged(into: Mapping[str, str], goldens: Mapping[str, GoldenState], cause: str) -> list[IdentityEvent]:
@@ -189,9 +189,3 @@ async def _apart(conn: Connection, ids: set[str]) -> tuple[dict[str, frozenset[s
     parts = sorted({part for parts in made_of.values() for part in parts})
     rows = await conn.fetch("select one, other from hub.apart where one = any($1) and other = any($1)", parts)
     return {id_: frozenset(parts) for id_, parts in made_of.items()}, [(r["one"], r["other"]) for r in rows]
-
-
-def _root(into: Mapping[str, str], golden: str) -> str:
-    while golden in into:
-        golden = into[golden]
-    return golden

@@ -16,7 +16,7 @@ import orjson
 
 from hub.errors import Reject
 from hub.event import from_avro
-from hub.identity import RecordId
+from hub.identity import RecordId, root
 from hub.model import Model
 from hub.projection import Projected, project
 from streams import past_index, shadow, sight, steward
@@ -183,9 +183,7 @@ class Then:
 
     def root(self, golden_id: str) -> str:
         """The golden id under which a golden id lived then."""
-        while into := self.built.merged.get(golden_id):
-            golden_id = into
-        return golden_id
+        return root(self.built.merged, golden_id)
 
     def members(self, golden_id: str) -> list[RecordState]:
         """The records that belonged to a golden record, and the pins."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import asyncpg
+
 from streams.log_postgres import Connection
-from streams.records import Batch, Record
+from streams.records import Batch, Offsets, Record
 
 
 async def fresh(conn: Connection, stage: str, batch: Batch) -> tuple[Record, ...]:
@@ -32,3 +34,9 @@ async def advance(
         " parked = parked + $7 where stage = $1 and topic = $2 and partition = $3",
         stage, last.topic, last.partition, last.offset + 1, len(records) - duplicates - parked, duplicates, parked,
     )  # fmt: skip
+
+
+async def positions(asked: Connection | asyncpg.Pool, stage: str) -> Offsets:
+    """How far the stage has come: (topic, partition) -> the next offset."""
+    rows = await asked.fetch("select topic, partition, next_offset from hub.position where stage = $1", stage)
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}

@@ -20,8 +20,9 @@ from streams import bulk_avro, bulk_work, follow
 from streams.bulk_spill import DECISION, EVENT, IDENTITY, place
 from streams.bulk_work import Files
 from streams.bulk_workers import LoadModel, Workers
-from streams.context import Context, publish
+from streams.context import Context, publish_all
 from streams.log_postgres import Connection
+from streams.position import positions
 from streams.project import STAGE
 from streams.rebuild_state import State, begin, load, step, steps
 from streams.records import Offsets, Record
@@ -194,14 +195,11 @@ async def _anew(context: Context, scope: Scope) -> State:
     """Begin a rebuild. Decisions are appended with or, by way of the outbox, after the position they belong to; so what is
     decided about all events up to the positions is known at the ends that are looked up last."""
     since = await context.log.ends(follow.DECIDED)
-    rows = await context.pool.fetch("select topic, partition, next_offset from hub.position where stage = $1", STAGE)
-    last = await context.pool.fetchval("select max(id) from hub.outbox")
-    while last and await context.pool.fetchval("select exists (select from hub.outbox where id <= $1)", last):
-        if not await publish(context):
-            await asyncio.sleep(0.05)
+    stands = await positions(context.pool, STAGE)
+    await publish_all(context)
     decided = await context.log.ends([IDENTITIES.name, DECISIONS.name])
     topics = set(scope.topics(context.model))
-    upto = {(r["topic"], r["partition"]): r["next_offset"] for r in rows if r["topic"] in topics}
+    upto = {place: end for place, end in stands.items() if place[0] in topics}
     old = await context.pool.fetchval("select directory from hub.rebuild")
     if old:
         await asyncio.to_thread(Files(Path(old), 1).spill.clear)

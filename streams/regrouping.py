@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hub.entity import Entity
-from hub.identity import IdentityEvent, Key, RecordId, golden_id
+from hub.identity import IdentityEvent, Key, RecordId, golden_id, root
 from hub.model import Model
 from hub.projection import STEWARD
 from streams.linking import united
@@ -42,9 +42,7 @@ class _Work:
 
     def root(self, id_: str) -> str:
         """The golden id under which this one lives."""
-        while into := self.merged.get(id_):
-            id_ = into
-        return id_
+        return root(self.merged, id_)
 
     def decide(self, kind: str, id_: str, entity: str, **more: object) -> None:
         """Note a decision, and what follows from it for later ones."""

@@ -4,7 +4,6 @@ Live processing goes on meanwhile; the comparison waits for it only at the very 
 `rebuild`; `shadow` does the same event by event, in memory, and is what the bulk is held against.
 """
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +14,10 @@ from hub import fold
 from hub.fold import DELETED
 from streams import versions
 from streams.bulk_workers import LoadModel
-from streams.context import Context, publish
+from streams.context import Context, publish_all
 from streams.hashes import Hashes
 from streams.log_postgres import Connection
+from streams.position import positions
 from streams.project import STAGE
 from streams.rebuild import HOURS, Rebuild, Told, rebuilding
 from streams.records import Offsets
@@ -98,7 +98,7 @@ async def replay(context: Context, swap: bool = False, options: Options = EVERYT
 async def replay_by_event(context: Context, swap: bool = False) -> Rebuilt:
     """The same event by event, in memory: the reference."""
     shadow = Shadow()
-    await catch_up(context, shadow, await _positions(context), lambda done, of: None)
+    await catch_up(context, shadow, await positions(context.pool, STAGE), lambda done, of: None)
     async with context.pool.acquire() as conn, conn.transaction():
         await versions.in_effect(context, conn)
         await catch_up(context, shadow, await _held(context, conn), lambda done, of: None)
@@ -114,8 +114,8 @@ async def _follow(context: Context, work: Rebuild) -> set[str]:
     """Catch up with live processing until little is left, in transactions of their own."""
     left_out: set[str] = set()
     for _ in range(ROUNDS):
-        upto = await _positions(context)
-        await _publish_all(context)
+        upto = await positions(context.pool, STAGE)
+        await publish_all(context)
         async with context.pool.acquire() as conn, conn.transaction():
             found = await work.follow(conn, upto)
         left_out |= found.left_out
@@ -129,21 +129,8 @@ async def _held(context: Context, conn: Connection) -> Offsets:
     rows = await conn.fetch(
         "select topic, partition, next_offset from hub.position where stage = $1 order by 1, 2 for update", STAGE
     )
-    await _publish_all(context)
+    await publish_all(context)
     return {(r[0], r[1]): r[2] for r in rows}
-
-
-async def _publish_all(context: Context) -> None:
-    """The last decisions may still be in the outbox."""
-    last = await context.pool.fetchval("select max(id) from hub.outbox")
-    while last and await context.pool.fetchval("select exists (select from hub.outbox where id <= $1)", last):
-        if not await publish(context):
-            await asyncio.sleep(0.05)  # another worker is at it
-
-
-async def _positions(context: Context) -> Offsets:
-    rows = await context.pool.fetch("select topic, partition, next_offset from hub.position where stage = $1", STAGE)
-    return {(r["topic"], r["partition"]): r["next_offset"] for r in rows}
 
 
 async def _finish(context: Context, conn: Connection, swap: bool, hashes: bool, partial: bool) -> Rebuilt:

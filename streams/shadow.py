@@ -14,7 +14,7 @@ from hub import fold, projection
 from hub.decide import strip
 from hub.event import Event, from_avro
 from hub.fold import DELETED, Claim, claims_of
-from hub.identity import RecordId
+from hub.identity import RecordId, root
 from hub.projection import project
 from streams import steward
 from streams.context import Context
@@ -153,7 +153,7 @@ def project_all(context: Context, shadow: Shadow) -> list[tuple[str, str, str, b
     for id_, home in shadow.homes.items():  # a record that the hub created counts before it has said anything
         shadow.records.setdefault(id_, RecordState(id_, shadow.entities[id_], home, home))
     for state in (s for s in shadow.records.values() if s.home):
-        state.golden_id = _root(shadow, state.home)
+        state.golden_id = root(shadow.merged, state.home)
         groups.setdefault(state.golden_id, []).append(state)
     golden = []
     for golden_id, states in sorted(groups.items()):
@@ -162,9 +162,3 @@ def project_all(context: Context, shadow: Shadow) -> list[tuple[str, str, str, b
             made = project(golden_id, context.model.entities[entity], [s.source for s in states]).golden
             golden.append((golden_id, entity, orjson.dumps(projection.dump(made)).decode(), made.deleted))
     return golden
-
-
-def _root(shadow: Shadow, golden_id: str) -> str:
-    while into := shadow.merged.get(golden_id):
-        golden_id = into
-    return golden_id

@@ -19,6 +19,7 @@ from streams.conflicts import CONTESTED, Conflict
 from streams.context import Context
 from streams.foretelling import Foretold, at_once, foretell
 from streams.log_postgres import Connection
+from streams.position import positions
 from streams.preparing import Stored
 from streams.project import STAGE
 from streams.regrouping import Regrouped, regroup
@@ -112,7 +113,7 @@ async def foresee(context: Context, conn: Connection, old: Model, new: Model, sc
     """The same within the caller's transaction."""
     state = await _load(conn, scope)
     live = {i: s for i, s in state.records.items() if state.chosen is None or s.golden_id in state.chosen}
-    made = await reread(context, old, new, live, await _positions(conn), whole=state.chosen is None)
+    made = await reread(context, old, new, live, await positions(conn, STAGE), whole=state.chosen is None)
     rest = {i: s for i, s in state.records.items() if i not in made.records}
     regrouped = regroup(made, old, new, {g: s.merged_into for g, s in state.goldens.items()}, state.apart)
     found = Outlook(made.events, 0, made, regrouped)
@@ -121,11 +122,6 @@ async def foresee(context: Context, conn: Connection, old: Model, new: Model, sc
     _contest(found, state, old, new, projected)
     _write(found, state, old, new, rest)
     return found
-
-
-async def _positions(conn: Connection) -> dict[tuple[str, int], int]:
-    rows = await conn.fetch("select topic, partition, next_offset from hub.position where stage = $1", STAGE)
-    return {(r["topic"], r["partition"]): r["next_offset"] for r in rows}
 
 
 async def _load(conn: Connection, scope: Scope) -> _State:

@@ -83,7 +83,7 @@ async def check_live_goes_on(hub: Stages, seed: int) -> int:
     """Behind the bulk, and again while it is followed, all kinds of things happen and are processed."""
     one = await empty(hub)
     history = History(Random(seed), one, [])
-    bulk, publish = Rebuild.bulk, replay._publish_all
+    bulk, publish = Rebuild.bulk, replay.publish_all
 
     async def more() -> None:
         for _ in range(LENGTH // 2):
@@ -94,16 +94,16 @@ async def check_live_goes_on(hub: Stages, seed: int) -> int:
         await bulk(self)
         await more()
 
-    async def meanwhile(context: Any) -> None:
+    async def meanwhile() -> None:
         if len(rounds := rounds_left):
             rounds.pop()
             await more()
-        await publish(context)
+        await publish(one.context)
 
     rounds_left = [1]
     await more()
     with (
-        mutation(Rebuild, "bulk", and_more), mutation(replay, "_positions", _then(meanwhile, replay._positions)),
+        mutation(Rebuild, "bulk", and_more), mutation(replay, "positions", _then(meanwhile, replay.positions)),
         mutation(replay, "FEW", -1), mutation(replay, "ROUNDS", 3), mutation(follow, "BATCH", 7),
     ):  # fmt: skip
         found = await one.replay()
@@ -113,10 +113,10 @@ async def check_live_goes_on(hub: Stages, seed: int) -> int:
     return found.events
 
 
-def _then(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    async def both(context: Any) -> Any:
-        await first(context)
-        return await second(context)
+def _then(first: Callable[[], Any], second: Callable[..., Any]) -> Callable[..., Any]:
+    async def both(*given: Any) -> Any:
+        await first()
+        return await second(*given)
 
     return both
 

@@ -108,7 +108,7 @@ def apart(built: Any, golden_id: str) -> str:
 
 @pytest.mark.parametrize(
     ("by", "owner", "name", "instead"),
-    [("event", fold, "join", last_wins), ("event", shadow, "_root", apart), ("event", shadow, "read_decisions", forgetful),
+    [("event", fold, "join", last_wins), ("event", shadow, "root", apart), ("event", shadow, "read_decisions", forgetful),
      ("bulk", bulk_fold, "_newest_first", lambda rows: rows.sort("system", "object", "external_id")),
      ("bulk", bulk_work, "root", apart), ("bulk", bulk_fold, "_with_unsaid", all_said)],
     ids=["order", "merges", "decisions", "order in bulk", "merges in bulk", "decisions in bulk"],
@@ -179,7 +179,7 @@ async def test_the_check_of_silence_fails_where_a_replay_asks(pool: asyncpg.Pool
         async for _ in context.connectors["hubspot"].poll("contacts", None):
             return
 
-    with mutation(replay, "_publish_all", asks), broken("a replay that reads the vendor"):
+    with mutation(replay, "publish_all", asks), broken("a replay that reads the vendor"):
         await check_silent(pool)
 
 
