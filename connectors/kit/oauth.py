@@ -9,10 +9,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
-from authlib.oauth2.rfc7523.assertion import sign_jwt_bearer_assertion
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
-from joserfc.errors import JoseError
-from joserfc.jwk import import_key
 
 from connectors.kit.client import Client, Grant
 from connectors.kit.connector import Setting
@@ -113,6 +110,11 @@ def form_of_grant(client: Client, refresh: str) -> dict[str, str] | None:
 
 def assertion(client: Client) -> str:
     """A signed JWT that says who asks. Raises ConfigError where the key cannot sign."""
+    # Imported here: they take a tenth of a second, and few systems sign assertions.
+    from authlib.oauth2.rfc7523.assertion import sign_jwt_bearer_assertion
+    from joserfc.errors import JoseError
+    from joserfc.jwk import import_key
+
     try:
         key = import_key(client.private_key, "RSA")
         signed: str = sign_jwt_bearer_assertion(

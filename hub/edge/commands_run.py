@@ -8,9 +8,10 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hub.edge import changing, running
+from hub.edge.assembly import STAGES
 from hub.edge.cli import DEFAULT_CONFIG, DEFAULT_DATA, AsJson, ConfigPath, DataDir, Exit, app, go, with_hub
 from hub.edge.output import as_json, err, out
-from hub.edge.wiring import STAGES, Hub
+from hub.edge.wiring import Hub
 from streams.ledger import Idle, balance
 
 START_SECONDS = 60.0

@@ -5,7 +5,8 @@ import time
 from collections.abc import Awaitable, Iterator
 from typing import Any
 
-from hub.edge.wiring import Hub, Worker
+from hub.edge.assembly import Worker
+from hub.edge.wiring import Hub
 from streams import metrics
 from streams.faults import INFRASTRUCTURE
 from streams.metrics import Metric

@@ -1,41 +1,38 @@
-"""The command line: the command modules add their commands to one application, which runs here."""
+"""The command line: the module of the command that is asked for adds it to the application, which runs here."""
 
 import gc
+import sys
+from importlib import import_module
 
-from hub.edge import (
-    commands_ask,
-    commands_audit,
-    commands_auth,
-    commands_change,
-    commands_make,
-    commands_parked,
-    commands_past,
-    commands_replay,
-    commands_run,
-    commands_source,
-    commands_steward,
-)
 from hub.edge.cli import app
 
-COMMANDS = (
-    commands_auth,
-    commands_run,
-    commands_make,
-    commands_ask,
-    commands_steward,
-    commands_parked,
-    commands_replay,
-    commands_audit,
-    commands_source,
-    commands_change,
-    commands_past,
-)
+COMMANDS = {
+    "commands_make": ("demo", "init", "check", "schema"),
+    "commands_auth": ("auth",),
+    "commands_run": ("run", "worker", "sandbox", "kafka"),
+    "commands_ask": ("status", "ledger", "show", "why", "conflicts"),
+    "commands_past": ("history", "bisect", "export"),
+    "commands_steward": ("pin", "unpin", "keep", "unmerge", "resume"),
+    "commands_parked": ("parked",),
+    "commands_replay": ("replay",),
+    "commands_audit": ("audit", "scans"),
+    "commands_source": ("source",),
+    "commands_change": ("whatif", "apply", "rollback", "versions"),
+}
+"""Which module of this package has which commands: what one command needs, the others need not wait for."""
 
 
 def main() -> None:
     """The entry point `hub`."""
+    load(sys.argv[1] if len(sys.argv) > 1 else "")
     collect_seldom()
     app()
+
+
+def load(asked: str) -> None:
+    """Add the command asked for to the application; all of them where it is none of them, as an option or nothing."""
+    for module in [one for one, names in COMMANDS.items() if asked in names] or COMMANDS:
+        import_module(f"hub.edge.{module}")
 
 
 def collect_seldom() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from connectors.kit.serving import serve
 from hub.edge import access, health, telemetry, web
-from hub.edge.wiring import STAGES, Hub, Worker, assemble
+from hub.edge.assembly import STAGES, Worker, assemble
+from hub.edge.wiring import Hub
 from streams import versions
 from streams.ledger import Idle, idle
 

@@ -25,8 +25,9 @@ from prometheus_client.registry import Collector
 
 from connectors.kit.http import OBSERVERS
 from hub.edge import health
+from hub.edge.assembly import Worker
 from hub.edge.gauges import GROUPS, Group, Sample
-from hub.edge.wiring import Hub, Worker
+from hub.edge.wiring import Hub
 from streams import heartbeat, metrics, tracing
 from streams.context import Context
 from streams.faults import INFRASTRUCTURE

@@ -1,9 +1,9 @@
-"""Wiring: the composition root. From a configuration to an open hub, and from that to running workers."""
+"""Wiring: from a configuration to an open hub. What a worker hosts is put together in hub/edge/assembly.py."""
 
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,24 +21,16 @@ from hub.drift import Threshold
 from hub.edge import embedded, tokens
 from hub.edge.credentials import Credentials
 from hub.model import Model
-from streams import budgets, plan, project, refetch, services
-from streams.app import StageApp, Workers, stage_app
-from streams.auditing import Plan
+from streams import budgets
 from streams.calling import bounded
-from streams.capture import Capture
 from streams.context import Context
-from streams.deliver import Deliverer
 from streams.faults import INFRASTRUCTURE
-from streams.ledger import change_topics
 from streams.log import open_log
 from streams.registry import Codec, open_registry
-from streams.services import Loop
 from streams.steward import OBJECT, SYSTEM
 from streams.topics import STATIC, Topic, changes_topic, golden_topic, notices_topic
-from streams.watch import Watcher
 
 MANIFESTS = {name: manifest for name, (manifest, _) in CONNECTORS.items()}
-STAGES = ("capture", "refetch", "project", "plan", "deliver")
 _SCHEMA_LOCK = 0x68756201
 CLOSE_SECONDS = 10.0
 POOL = 24
@@ -168,59 +160,7 @@ async def _close(context: Context) -> None:
             log.warning("a connector did not close", error=f"{type(outcome).__name__}: {outcome}")
 
 
-@dataclass(slots=True)
-class Worker:
-    """The stages and services of one process, not started yet."""
-
-    hub: Hub
-    workers: Workers
-    captures: list[Capture]
-    deliverers: list[Deliverer]
-    watcher: Watcher | None = None
-
-
-def assemble(hub: Hub, stages: Sequence[str] = STAGES) -> Worker:
-    """A worker that hosts these stages."""
-    context = hub.context
-    captures = [Capture(context, s, stream) for s, c in context.connectors.items() for stream in c.streams()]
-    captures = captures if "capture" in stages else []
-    targets = {target for entity in context.model.entities for target in context.model.targets(entity)}
-    deliverers = [Deliverer(context, t) for t in sorted(targets)] if "deliver" in stages else []
-    loops = services.capturing(captures) + (services.delivering(context, deliverers) if deliverers else [])
-    loops += services.auditing(context, audit_plans(hub.config)) if captures else []
-    watcher = Watcher(context) if captures else None
-    loops += [services.gate(context), Loop("watch", watcher.forever)] if watcher else []
-    loops += [services.upkeep(context), services.beating()]
-    return Worker(hub, Workers(_apps(hub, stages), loops), captures, deliverers, watcher)
-
-
-def audit_plans(config: Config) -> list[Plan]:
-    """When each system is audited: where `audit` is configured, and where deletes are found by scans."""
-    plans = []
-    for name, system in config.systems.items():
-        said = system.audit or Audit(hours=0)
-        scans = [one for one, mapping in system.objects.items() if mapping.deletes == "scan"]
-        hours = (said.hours * 3_600, said.scan_hours * 3_600)
-        plans.append(Plan(name, list(system.objects), scans, said.sample, *hours, threshold_of(config, name)))
-    return [plan for plan in plans if plan.scans or plan.sample_seconds]
-
-
 def threshold_of(config: Config, system: str) -> Threshold:
     """From how many deletes of a system on a person is asked."""
     said = (config.systems[system].audit if system in config.systems else None) or Audit()
     return Threshold(said.wait_records, said.wait_percent / 100)
-
-
-def _apps(hub: Hub, stages: Sequence[str]) -> list[StageApp]:
-    context = hub.context
-    apps = []
-    if "project" in stages:
-        apps.append(stage_app(project.STAGE, hub.log_url, change_topics(context), project.Project(context)))
-    if "plan" in stages:
-        golden = [golden_topic(entity).name for entity in context.model.entities]
-        apps.append(stage_app(plan.STAGE, hub.log_url, golden, plan.Plan(context)))
-    if "refetch" in stages:
-        for system in context.connectors:
-            handler = refetch.Refetch(context, system)
-            apps.append(stage_app(f"{refetch.STAGE}-{system}", hub.log_url, [notices_topic(system).name], handler))
-    return apps

@@ -9,8 +9,9 @@ import pytest
 from hub.config.loading import loads
 from hub.drift import Drift, Threshold
 from hub.edge import gauges
+from hub.edge.assembly import audit_plans
 from hub.edge.embedded import Embedded
-from hub.edge.wiring import MANIFESTS, audit_plans
+from hub.edge.wiring import MANIFESTS
 from hub.errors import ConfigError, Reject, Retry
 from streams import audit_decisions, settling
 from streams.audit import Order, audit

@@ -14,8 +14,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from connectors.kit.serving import free_port
+from hub.edge.assembly import STAGES
 from hub.edge.embedded import Embedded
-from hub.edge.wiring import STAGES, read_config
+from hub.edge.wiring import read_config
 from tests.deploy.hubs import ROOT, hub, two_systems, until
 
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")

@@ -12,8 +12,9 @@ import pytest
 
 from connectors.kit.serving import free_port
 from hub.edge import embedded, health, running
+from hub.edge.assembly import Worker
 from hub.edge.embedded import Embedded
-from hub.edge.wiring import Hub, Worker, open_hub, read_config
+from hub.edge.wiring import Hub, open_hub, read_config
 from streams.app import StageApp, Workers, stage_app
 from streams.records import Batch, Record
 from streams.services import Loop

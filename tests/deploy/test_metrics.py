@@ -10,10 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from hub.change import Change
 from hub.edge import gauges, running, telemetry
+from hub.edge.assembly import assemble
 from hub.edge.embedded import Embedded
 from hub.edge.running import Running
 from hub.edge.telemetry import Gauges
-from hub.edge.wiring import Hub, assemble, open_hub, read_config
+from hub.edge.wiring import Hub, open_hub, read_config
 from hub.errors import AuthError, Hold, Reject, Retry
 from hub.receipt import Deferred, Held, Refused, Unchanged
 from streams import metrics
