@@ -68,7 +68,7 @@ async def killed_while_snapshots_run(systems: Systems, hub: Process) -> tuple[Pr
     return hub, kills
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1_800 if LONG else 240)
 async def test_snapshots_under_edits_and_kills(postgres: Embedded, tmp_path: Path, figures: Figures) -> None:
     await check_snapshots_under_edits_and_kills(postgres, tmp_path, "embedded", figures)
 
