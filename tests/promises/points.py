@@ -13,6 +13,9 @@ import asyncpg
 import httpx
 import pytest
 
+from streams.log import KafkaLog
+
+LOG = ("append", "read", "ends")
 STATEMENTS = ("execute", "executemany", "fetch", "fetchrow", "fetchval", "copy_records_to_table")
 
 
@@ -23,12 +26,13 @@ class Killed(BaseException):
 @dataclass
 class Points:
     """Counts the calls of a hub, while `on`, and kills it at call number `at`, or at one whose name begins with `match`:
-    before that takes effect, or `after` it.
+    before that takes effect, or `after` it. With `only` no other calls are counted than those whose name begins so.
     Within a transaction a call takes effect with the commit, so only what lasts by itself is killed afterwards."""
 
     vendors: dict[str, httpx.ASGITransport]
     at: int = 0
     match: str = ""
+    only: str = ""
     after: bool = False
     on: bool = False
     dead: bool = False
@@ -46,6 +50,8 @@ class Points:
             return await call()
         if self.dead:
             raise Killed
+        if not name.startswith(self.only):
+            return await call()
         self.names.append(name)
         meant = len(self.names) == self.at or (self.match and name.startswith(self.match))
         if not meant or (self.after and not lasts):
@@ -65,8 +71,10 @@ class Points:
 
 @contextmanager
 def counted(points: Points) -> Iterator[Points]:
-    """The calls of asyncpg and httpx go by these points; HTTP reaches the vendors in this process."""
+    """The calls of asyncpg, httpx and Kafka go by these points; HTTP reaches the vendors in this process."""
     with pytest.MonkeyPatch.context() as patch:
+        for name in LOG:
+            patch.setattr(KafkaLog, name, _logged(points, name, getattr(KafkaLog, name)))
         for name in STATEMENTS:
             patch.setattr(asyncpg.Connection, name, _statement(points, name, getattr(asyncpg.Connection, name)))
         made = httpx.create_ssl_context()  # takes longer than all the rest of a start, and no call needs it here
@@ -82,6 +90,13 @@ def _statement(points: Points, name: str, real: Any) -> Any:
         what = " ".join(str(args[0]).split()) if args else ""
         lasts = not self.is_in_transaction() or what.startswith("COMMIT")
         return await points.pass_(f"{name} {what[:60]}", lasts, lambda: real(self, *args, **kwargs))
+
+    return call
+
+
+def _logged(points: Points, name: str, real: Any) -> Any:
+    async def call(self: KafkaLog, *args: Any) -> Any:
+        return await points.pass_(f"log {name}", True, lambda: real(self, *args))
 
     return call
 

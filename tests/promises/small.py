@@ -1,7 +1,7 @@
 """The smallest hub that does everything: one contact of a CRM, created and then changed, written to HubSpot and Mailchimp.
 
-Its stages are real, its state and log are in PostgreSQL, its vendors are the sandboxes in this process. It is moved by hand,
-and can be killed at any point and started again, like a process.
+Its stages are real, its state is in PostgreSQL and its log there or on Kafka, its vendors are the sandboxes in this
+process. It is moved by hand, and can be killed at any point and started again, like a process.
 """
 
 import uuid
@@ -25,7 +25,7 @@ from hub.edge.wiring import read_config
 from streams.capture import Capture
 from streams.context import Context
 from streams.deliver import Deliverer
-from streams.log import PostgresLog
+from streams.log import open_log
 from streams.queue import mark_primed
 from tests.promises.points import Points, counted
 from tests.stages.support import Stages, empty, make
@@ -91,6 +91,7 @@ class Bench:
     state: asyncpg.Pool
     base: Stages
     state_url: str
+    log_url: str
     points: Points
     read: dict[tuple[str, str, int], int] = field(default_factory=dict)
 
@@ -119,8 +120,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(server: Embedded, directory: Path) -> AsyncIterator[Bench]:
-    """A bench on fresh databases."""
+async def bench(server: Embedded, directory: Path, log_url: str) -> AsyncIterator[Bench]:
+    """A bench on fresh databases, and on Kafka where `log_url` says so: on a broker that nobody has used."""
     mark = uuid.uuid4().hex[:10]
     crm_url, state_url = await server.create(f"crm_{mark}"), await server.create(f"hub_{mark}")
     env = {"CRM_URL": crm_url, "HUBSPOT_TOKEN": TOKEN, "MAILCHIMP_KEY": KEY}
@@ -130,8 +131,9 @@ async def bench(server: Embedded, directory: Path) -> AsyncIterator[Bench]:
     await crm.execute(TABLE)
     async with asyncpg.create_pool(state_url, min_size=1, max_size=4) as pool:
         config = read_config(path, env)
-        base = await make(pool, config.model)
-        yield Bench(config, env, crm, pool, base, state_url, Points({}))
+        base = await make(pool, config.model, log_url)
+        yield Bench(config, env, crm, pool, base, state_url, log_url, Points({}))
+        await base.context.log.close()
     await crm.close()
 
 
@@ -160,8 +162,8 @@ class Running:
         """Start; what a dead one had leased is free, for its time is over."""
         bench = self.bench
         self.pool = await asyncpg.create_pool(bench.state_url, min_size=1, max_size=6, reset=_kept)
-        context = Context(bench.config.model, self.pool, PostgresLog(self.pool), bench.base.context.codec,
-                          connectors(bench))  # fmt: skip
+        log = open_log(bench.log_url, self.pool)
+        context = Context(bench.config.model, self.pool, log, bench.base.context.codec, connectors(bench))
         self.stages = Stages(context, read=bench.read)
         await bench.state.execute("update hub.lease set alive_until = '-infinity'")
 
@@ -171,6 +173,7 @@ class Running:
             self.bench.points.bury()
         assert self.pool is not None
         self.pool.terminate()
+        await self.stages.context.log.close()
         for connector in self.stages.context.connectors.values():
             session = getattr(connector, "_session", None)
             if session is not None and session._pool is not None:
@@ -230,9 +233,9 @@ class Running:
 
 
 @asynccontextmanager
-async def opened(postgres: Embedded, directory: Path) -> AsyncIterator[Running]:
+async def opened(postgres: Embedded, directory: Path, log_url: str = "postgresql://") -> AsyncIterator[Running]:
     """A hub that has read everything, on a bench of its own."""
-    async with bench(postgres, directory) as made:
+    async with bench(postgres, directory, log_url) as made:
         with counted(made.points):
             await made.reset()
             hub = Running(made)

@@ -1,14 +1,23 @@
-"""On Kafka too: what the other tests of deletes, replay and bad input check on the log in PostgreSQL."""
+"""On Kafka too: what the other tests of effects, deletes, replay and bad input check on the log in PostgreSQL."""
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from random import Random
 
 import asyncpg
 import pytest
 
+from hub.edge.embedded import Embedded
 from hub.edge.kafka_local import Broker
+from streams import context
+from streams.context import Context
+from streams.records import NewRecord
+from tests.e2e.systems import LONG
 from tests.promises.auditing import bench
+from tests.promises.mutations import broken, mutation
+from tests.promises.small import opened
 from tests.promises.test_bad_input_rows import check_odd_log
+from tests.promises.test_p2_effects import check_answer_lost, check_delivered, check_killed_everywhere
 from tests.promises.test_p5_deletes import check_history
 from tests.promises.test_p7_replay import check_any_order
 from tests.promises.test_p9_trouble import check_rebalance
@@ -26,6 +35,35 @@ async def hub(pool: asyncpg.Pool, broker: Broker) -> AsyncIterator[Stages]:
     made = await make(pool, model(), broker.url)
     yield made
     await made.context.log.close()
+
+
+async def test_killed_at_every_call_of_the_log(
+    postgres: Embedded, broker: Broker, tmp_path: Path, figures: Figures
+) -> None:
+    """Also between the commit and what is published after it; the long form, at every call there is."""
+    async with opened(postgres, tmp_path, broker.url) as hub:
+        hub.bench.points.only = "" if LONG else "log"
+        told = await check_killed_everywhere(hub)
+        assert told.kills > 10
+        for times in (1, 2, 5):
+            await check_delivered(hub, times)
+    figures("P2", log="kafka", kills=told.kills, stories=told.stories, deliveries="1, 2 and 5 times", effects_doubled=0)
+
+
+async def forgets_first(publishing: Context, limit: int) -> int:
+    """Empties the outbox, and appends then."""
+    rows = await publishing.pool.fetch("delete from hub.outbox returning topic, key, value")
+    if rows:
+        await publishing.log.append([NewRecord(*row) for row in rows])
+    return len(rows)
+
+
+async def test_fails_where_the_outbox_is_emptied_before_it_is_published(
+    postgres: Embedded, broker: Broker, tmp_path: Path
+) -> None:
+    async with opened(postgres, tmp_path, broker.url) as hub:
+        with mutation(context, "_publish", forgets_first), broken("an outbox emptied first"):
+            await check_answer_lost(hub, "log append")
 
 
 async def test_a_complete_scan_deletes_exactly_what_is_missing(
