@@ -20,7 +20,7 @@ from tests.promises.test_bad_input_rows import check_odd_log
 from tests.promises.test_p2_effects import check_answer_lost, check_delivered, check_killed_everywhere
 from tests.promises.test_p5_deletes import check_history
 from tests.promises.test_p7_replay import check_any_order
-from tests.promises.test_p9_trouble import check_rebalance
+from tests.promises.test_p9_trouble import check_each_fault, check_failing_stage, check_rebalance, scene_on
 from tests.promises.vendors import hubspot
 from tests.stages.model import model
 from tests.stages.support import Stages, make
@@ -80,6 +80,15 @@ async def test_any_interleaving_gives_the_bytes_of_live(hub: Stages, figures: Fi
 
 async def test_damaged_records_of_the_log_are_parked(hub: Stages, figures: Figures) -> None:
     figures("P9", log="kafka", **await check_odd_log(hub, 1, 30))
+
+
+@pytest.mark.skipif(not LONG, reason="the faults are told of by sources and state, whatever the log: make soak runs it")
+async def test_each_fault_turns_health_and_its_metric_on(
+    postgres: Embedded, broker: Broker, tmp_path: Path, figures: Figures
+) -> None:
+    async with scene_on(postgres, tmp_path, broker.url) as scene:
+        figures("P9", log="kafka", faults_seen=await check_each_fault(scene))
+        await check_failing_stage(scene)
 
 
 async def test_a_rebalance_does_not_hide_a_failing_stage(kafka: Broker, pool: asyncpg.Pool, figures: Figures) -> None:

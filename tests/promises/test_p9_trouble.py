@@ -115,9 +115,9 @@ async def check_turns_off(scene: Scene, fault: str, subject: str, then: Callable
 
 
 @asynccontextmanager
-async def scene_on(server: Embedded, directory: Path) -> AsyncIterator[Scene]:
+async def scene_on(server: Embedded, directory: Path, log: str = "embedded") -> AsyncIterator[Scene]:
     """A hub that has read both systems, with short thresholds."""
-    async with two_systems(server, directory) as systems, AsyncExitStack() as stack:
+    async with two_systems(server, directory, log) as systems, AsyncExitStack() as stack:
         systems.config.write_text(systems.config.read_text() + WATCH)
         config = read_config(systems.config, systems.env)
         hub = await stack.enter_async_context(open_hub(config, env=systems.env, data_dir=directory))
@@ -239,26 +239,30 @@ CASES = [
 ]
 
 
+async def check_each_fault(scene: Scene) -> int:
+    """One fault after the other; each first with the part switched off that sees it. How many."""
+    for case in CASES:
+        fault, subject, made, (owner, name, instead) = case.values
+        blinded = ExitStack()
+        blinded.enter_context(mutation(owner, name, instead))
+        async with made(scene) as then:
+            with blinded, broken(fault):
+                scene.patience = SHORT
+                await check_turns_on(scene, fault, subject, then)
+            scene.patience = PATIENCE
+            await check_turns_on(scene, fault, subject, then)
+            told = (await inquiry.status(scene.hub.context))["trouble"]
+            passing = fault in ("volume", "near_misses")  # over with their periods, which are short here
+            assert passing or [t for t in told if (t["fault"], t["subject"]) == (fault, subject)], told
+        await check_turns_off(scene, fault, subject, scene.edit)
+    return len(CASES)
+
+
 async def test_each_fault_turns_health_and_its_metric_on(
     postgres: Embedded, tmp_path: Path, figures: Callable[..., None]
 ) -> None:
-    """One hub, one fault after the other; each first with the part switched off that sees it."""
     async with scene_on(postgres, tmp_path) as scene:
-        for case in CASES:
-            fault, subject, made, (owner, name, instead) = case.values
-            blinded = ExitStack()
-            blinded.enter_context(mutation(owner, name, instead))
-            async with made(scene) as then:
-                with blinded, broken(fault):
-                    scene.patience = SHORT
-                    await check_turns_on(scene, fault, subject, then)
-                scene.patience = PATIENCE
-                await check_turns_on(scene, fault, subject, then)
-                told = (await inquiry.status(scene.hub.context))["trouble"]
-                passing = fault in ("volume", "near_misses")  # over with their periods, which are short here
-                assert passing or [t for t in told if (t["fault"], t["subject"]) == (fault, subject)], told
-            await check_turns_off(scene, fault, subject, scene.edit)
-        figures("P9", faults_seen=len(CASES))
+        figures("P9", faults_seen=await check_each_fault(scene))
 
 
 async def test_a_lost_slot_is_told_with_what_to_do(postgres: Embedded, tmp_path: Path) -> None:
