@@ -12,7 +12,8 @@ from hub.edge.kafka_local import Broker
 from streams import context
 from streams.context import Context
 from streams.records import NewRecord
-from tests.e2e.systems import LONG
+from tests.e2e.systems import LONG, systems_on
+from tests.e2e.test_ring import LATEST, check_ring
 from tests.promises.auditing import bench
 from tests.promises.mutations import broken, mutation
 from tests.promises.small import opened
@@ -72,6 +73,12 @@ async def test_a_complete_scan_deletes_exactly_what_is_missing(
     async with hubspot() as vendor, bench(pool, vendor, broker.url) as made:
         figures("P5", log="kafka", untold_deletes=await check_history(made, Random(7), 1_000))
         await made.stages.context.log.close()
+
+
+@pytest.mark.skipif(not LONG, reason="loops end by views and intents, whatever the log: make soak runs it")
+async def test_loops_end(postgres: Embedded, broker: Broker, tmp_path: Path, figures: Figures) -> None:
+    async with systems_on(postgres, tmp_path, scale=0.02, log=broker.url, rules=LATEST) as ring:
+        figures("P6", log="kafka", writes=await check_ring(ring))
 
 
 async def test_any_interleaving_gives_the_bytes_of_live(hub: Stages, figures: Figures) -> None:
