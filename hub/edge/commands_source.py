@@ -11,8 +11,8 @@ import typer
 from rich.progress import Progress, TaskID
 
 from hub.edge import source_status
+from hub.edge.bars import progress
 from hub.edge.cli import DEFAULT_CONFIG, DEFAULT_DATA, AsJson, ConfigPath, DataDir, Exit, app, with_hub
-from hub.edge.commands_run import progress
 from hub.edge.output import as_json, err, out, table
 from hub.edge.source_status import Json
 from hub.edge.wiring import Hub

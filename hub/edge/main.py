@@ -7,9 +7,10 @@ from importlib import import_module
 from hub.edge.cli import app
 
 COMMANDS = {
-    "commands_make": ("demo", "init", "check", "schema"),
+    "commands_demo": ("demo",),
+    "commands_make": ("init", "check", "schema"),
     "commands_auth": ("auth",),
-    "commands_run": ("run", "worker", "sandbox", "kafka"),
+    "commands_run": ("run", "worker"),
     "commands_ask": ("status", "ledger", "show", "why", "conflicts"),
     "commands_past": ("history", "bisect", "export"),
     "commands_steward": ("pin", "unpin", "keep", "unmerge", "resume"),
@@ -18,6 +19,7 @@ COMMANDS = {
     "commands_audit": ("audit", "scans"),
     "commands_source": ("source",),
     "commands_change": ("whatif", "apply", "rollback", "versions"),
+    "commands_local": ("sandbox", "kafka"),
 }
 """Which module of this package has which commands: what one command needs, the others need not wait for."""
 

@@ -2,13 +2,11 @@
 
 import asyncio
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from connectors.kit.serving import serve
 from hub.edge import access, health, telemetry, web
@@ -53,23 +51,6 @@ async def started(
                         yield Running(worker, serving.url)
         finally:
             await worker.workers.stop()
-
-
-async def until_told(worker: Worker | None = None) -> None:
-    """Return at SIGTERM or SIGINT. Raises what a service of the worker crashed with: whoever started this process should
-    start it anew, for it would never do its work again."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(told.wait())]
-    if worker is not None:
-        waiting.append(asyncio.create_task(worker.workers.wait()))
-    done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in left:
-        task.cancel()
-    for task in done:
-        task.result()
 
 
 async def until_idle(

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from connectors.hubspot.sandbox import create_app as hubspot
 from connectors.kit.serving import serve as serving
 from connectors.mailchimp.sandbox import create_app as mailchimp
-from hub.edge.running import until_told
+from hub.edge.stopping import until_told
 from hub.errors import Reject
 
 SANDBOXES: dict[str, Callable[[], Starlette]] = {"hubspot": hubspot, "mailchimp": mailchimp}

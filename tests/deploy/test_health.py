@@ -14,6 +14,7 @@ from connectors.kit.serving import free_port
 from hub.edge import embedded, health, running
 from hub.edge.assembly import Worker
 from hub.edge.embedded import Embedded
+from hub.edge.stopping import until_told
 from hub.edge.wiring import Hub, open_hub, read_config
 from streams.app import StageApp, Workers, stage_app
 from streams.records import Batch, Record
@@ -166,7 +167,7 @@ async def test_a_service_that_crashed_is_dead_and_ends_the_process(opened: Hub) 
     worker = worker_of(opened, services=(Loop("unlucky", crash),))
     await worker.workers.start()
     with pytest.raises(RuntimeError, match="out of luck"):
-        await asyncio.wait_for(running.until_told(worker), 30.0)
+        await asyncio.wait_for(until_told(worker.workers.wait()), 30.0)
     assert health.parts(worker) == {("service", "unlucky"): "dead: RuntimeError: out of luck"}
     assert await health.trouble(opened, worker) == {"service unlucky": "dead: RuntimeError: out of luck"}
 
