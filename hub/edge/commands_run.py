@@ -10,6 +10,7 @@ from hub.edge import changing, running
 from hub.edge.assembly import STAGES
 from hub.edge.bars import progress, show_left
 from hub.edge.cli import DEFAULT_CONFIG, DEFAULT_DATA, AsJson, ConfigPath, DataDir, Exit, app, with_hub
+from hub.edge.commands_ask import ledger_json
 from hub.edge.output import as_json, err
 from hub.edge.stopping import until_told
 from hub.edge.wiring import Hub
@@ -94,7 +95,7 @@ def _run(
                 await running.until_idle(hub, limit, lambda left: show_left(bars, left))
         ledger = await balance(hub.context)
         if json:
-            as_json({"unaccounted": ledger.unaccounted, "captured": ledger.captured, "targets": ledger.targets})
+            as_json(ledger_json(ledger))
         return 1 if ledger.unaccounted else 0
 
     raise Exit(with_hub(config, data_dir, work, connect=True, patience=START_SECONDS))

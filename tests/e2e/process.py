@@ -99,20 +99,9 @@ async def command(systems: Systems, *args: str, seconds: float = 500.0) -> tuple
 
 
 async def finish(systems: Systems, seconds: float = 500.0) -> dict[str, Any]:
-    """`hub run --until-idle`; then the ledger, which must balance with nothing on its way."""
-    code, said = await command(
-        systems,
-        "run",
-        "--port",
-        str(systems.port),
-        "--until-idle",
-        "--limit",
-        str(seconds),
-        "--json",
-        seconds=seconds + 30,
-    )
-    assert code == 0, said
-    code, ledger = await command(systems, "ledger", "--json")
+    """`hub run --until-idle`; the ledger that it prints must balance with nothing on its way."""
+    until = ("--until-idle", "--limit", str(seconds), "--json")
+    code, ledger = await command(systems, "run", "--port", str(systems.port), *until, seconds=seconds + 30)
     assert code == 0, ledger
     assert (ledger["unaccounted"], ledger["waiting"], ledger["parked"], ledger["pending"]) == (0, 0, 0, 0), ledger
     return dict(ledger)
