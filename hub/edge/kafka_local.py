@@ -25,6 +25,8 @@ STOP_SECONDS = 60.0
 
 _STARTED = "Kafka Server started"
 _HEAP = "-Xmx512m"
+# One small broker for a while: what the second compiler would win later, it takes twice over at the start.
+_LIGHT = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 # Warnings only, and the one line that says the broker is up.
 _LOGGING = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -84,8 +86,8 @@ def up(data_dir: Path = DEFAULT_DATA_DIR, port: int = DEFAULT_PORT) -> Broker:
         return broker
     classpath, runtime = f"{jars()}/*", java()
     if broker is None:
-        _create(data_dir, port, [runtime, *_LOGGING, "-cp", classpath])
-    return _start(data_dir, [runtime, _HEAP, *_LOGGING, "-cp", classpath])
+        _create(data_dir, port, [runtime, *_LIGHT, *_LOGGING, "-cp", classpath])
+    return _start(data_dir, [runtime, _HEAP, *_LIGHT, *_LOGGING, "-cp", classpath])
 
 
 def down(data_dir: Path = DEFAULT_DATA_DIR) -> bool:
