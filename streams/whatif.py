@@ -86,6 +86,12 @@ class Outlook:
         return self.foretold.writes
 
     @property
+    def regroups(self) -> tuple[int, int]:
+        """How many golden records would become part of another, and how many would be set apart."""
+        into, parts = self.regrouped.merged.values(), self.regrouped.split.values()
+        return sum(one is not None for one in into), sum(map(len, parts))
+
+    @property
     def nothing(self) -> bool:
         """Whether nothing that anybody sees would change."""
         return not (self.changed or self.ended or self.opened or self.closed or self.writes)
@@ -297,8 +303,8 @@ def summary(found: Outlook) -> dict[str, Any]:
         "fields": _counts(f"{c.entity}.{c.field}" for c in found.fields),
         "conflicts_opened": sum(c.open for c in found.opened),
         "conflicts_closed": len(found.closed),
-        "merged": sum(into is not None for into in found.regrouped.merged.values()),
-        "split": sum(len(parts) for parts in found.regrouped.split.values()),
+        "merged": found.regroups[0],
+        "split": found.regroups[1],
         "writes": _counts(f"{w.target}.{w.object} {w.op}" for w in found.writes),
     }
 
