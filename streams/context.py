@@ -53,6 +53,7 @@ class Context:
     configuration: str = ""  # the version that this process works by; "" asks for none
     load_model: Callable[[dict[str, Any]], Model] | None = None  # of a deployed version's document; see `in_force`
     models: dict[str, Model] = field(default_factory=dict)  # those of former versions that were asked for
+    most_records: int = 1_000_000  # so many a what-if and a deployment hold in memory
     looked: dict[str, float] = field(default_factory=dict)  # when paused targets' credentials were looked at
     poll_now: asyncio.Event = field(default_factory=asyncio.Event)
     _opened: set[str] = field(default_factory=set)

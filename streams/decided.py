@@ -1,6 +1,6 @@
 """Decided: what was decided once, read from the log: which fields of events were no claims, why records were linked."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +25,13 @@ class Decided:
     parked: set[tuple[str, int, int]] = field(default_factory=set)
 
 
-async def read_decided(context: Context) -> Decided:
-    """Everything that was decided so far."""
+async def read_decided(context: Context, only: Container[RecordId] | None = None) -> Decided:
+    """Everything that was decided so far; with `only`, about these records."""
     found = Decided()
     async for name, datum in told(context, TOPICS):
-        _note(found, name, datum)
+        id_ = (datum.get("system"), datum.get("object"), datum.get("external_id"))
+        if only is None or name == "deadletter" or id_ in only:
+            _note(found, name, datum)
     return found
 
 

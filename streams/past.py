@@ -62,7 +62,7 @@ class Past:
     """What is known of one thing's past without reading its payloads. `ids` are all golden ids that merges ever brought
     together with it; `homes` the golden id that each record was linked to first, and `linked` the number of the step that
     linked it; `unsaid` what events did not claim when they were processed, and `decided` all that was ever decided of it;
-    `first` the model that was in force before the first step (None: the present one)."""
+    `first` what was in force before the first step (None: what the process works by)."""
 
     ids: frozenset[str]
     entity: str
@@ -72,7 +72,7 @@ class Past:
     steps: list[Step] = field(default_factory=list)
     decided: dict[tuple[str, str], list[Decision]] = field(default_factory=dict)
     entities: dict[str, str] = field(default_factory=dict)
-    first: Model | None = None
+    first: InForce | None = None
 
     def upto(self, at: int) -> int:
         """How many steps had been processed at an instant, in microseconds since 1970."""
@@ -118,14 +118,14 @@ def _decided(rows: Iterable[asyncpg.Record]) -> dict[tuple[str, str], list[Decis
     return found
 
 
-def _in_force(steps: list[Step], known: Sequence[InForce]) -> tuple[list[Step], Model | None]:
-    """The steps with the deployments among them, and the model that was in force before the first."""
+def _in_force(steps: list[Step], known: Sequence[InForce]) -> tuple[list[Step], InForce | None]:
+    """The steps with the deployments among them, and what was in force before the first."""
     if not (steps and known):
         return steps, None
     first = in_force.before(known, steps[0].number, steps[0].at)
     later = [one for one in known if (one.number > steps[0].number if one.number else one.at >= steps[0].at)]
     taken = [Step(_number(steps, one), one.at, "deployment", one.id, reason=one.reason, deployed=one) for one in later]
-    return sorted([*steps, *taken], key=_order), first.model if first else None
+    return sorted([*steps, *taken], key=_order), first
 
 
 def _number(steps: Sequence[Step], one: InForce) -> int:
@@ -217,6 +217,7 @@ class Then:
     could come out otherwise); `redecided` those that they took."""
 
     model: Model
+    configuration: str
     past: Past
     built: shadow.Shadow
     sights: dict[RecordId, RecordState] = field(default_factory=dict)
@@ -235,6 +236,7 @@ class Then:
             self.built.homes[step.record] = step.golden_id
         elif step.deployed is not None:
             self._deploy(step.number, step.deployed.model)
+            self.configuration = step.deployed.version
         elif step.kind == "event" and told is not None and step.place:
             self.events[step.place] = told
             shadow.apply(self.model, self.built, told)
@@ -297,7 +299,9 @@ def begin(context: Context, past: Past, fixed: Then | None = None) -> Then:
     """The thing before its first step; with what deployments decided as it was in `fixed`."""
     entities = dict.fromkeys(past.homes, past.entity)
     built = shadow.Shadow(homes=dict(past.homes), entities=entities, unsaid=past.unsaid)
-    return Then(past.first or context.model, past, built, fixed=fixed.redecided if fixed else None)
+    model = past.first.model if past.first else context.model
+    configuration = past.first.version if past.first else context.configuration or model.version
+    return Then(model, configuration, past, built, fixed=fixed.redecided if fixed else None)
 
 
 async def read(context: Context, steps: Sequence[Step]) -> dict[Place, Any]:

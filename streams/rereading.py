@@ -64,7 +64,7 @@ async def reread(
 ) -> Reread:
     """Read everything up to these offsets by both models; what differs is decided and folded anew. Where it is not the
     `whole`, only the history of these records."""
-    decided = await read_decided(context)
+    decided = await read_decided(context, None if whole else live)
     keys = None if whole else {id_[2].encode() for id_ in live}
     made = Reread(dict(live), reasons=decided.reasons)
     affected: dict[RecordId, set[str]] = {}

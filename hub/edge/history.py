@@ -77,7 +77,7 @@ async def show(context: Context, entity: str, name: str, at: str | None, limit: 
         "entity": entity,
         "at": at,
         "after": step_told(thing.steps[count - 1]) if count else None,
-        "configuration": then.model.version,
+        "configuration": then.configuration,
         "deleted": made.golden.deleted,
         "fields": {name: inquiry.field_told(f) for name, f in made.golden.fields.items()},
         "records": [_holds(then, member.id) for member in then.members(golden_id) if member.id[0] != steward.SYSTEM],
@@ -117,10 +117,15 @@ async def history(context: Context, entity: str, name: str, limit: int | None = 
         after = goldens(then)
         line = step_told(step) | told_of(thing, step, said)
         line |= {"links": _links(thing, step), "changes": _changes(before, after)}
-        if step.deployed is None or line["changes"] or line["links"]:
+        if step.deployed is None or line["changes"] or line["links"] or _regrouped(thing, step):
             lines.append(line)
         before = after
     return lines
+
+
+def _regrouped(thing: Past, deployment: Step) -> bool:
+    """Whether a deployment moved, merged or set apart records of the thing: steps behind it tell what."""
+    return any(step.id == deployment.id and step is not deployment for step in thing.steps)
 
 
 def goldens(then: Then) -> dict[str, Projected]:
@@ -217,7 +222,7 @@ async def document(context: Context, entity: str, name: str) -> Json:
         "entity": entity,
         "golden_id": then.root(named),
         "golden_ids": sorted(thing.ids),
-        "configuration": then.model.version,
+        "configuration": then.configuration,
         "golden": {id_: _golden(made) for id_, made in goldens(then).items()},
         "records": [_holds(then, id_) | {"golden_id": then.root(home)} for id_, home in sorted(thing.homes.items())],
         "steps": lines,

@@ -46,7 +46,7 @@ async def why(
     for claim in (answer["winner"], *answer["losers"]):
         if claim and claim["event_id"] in events:
             claim |= source(then.model, events[claim["event_id"]], field)
-    answer |= {"at": at, "configuration": then.model.version}
+    answer |= {"at": at, "configuration": then.configuration}
     if proof:
         answer["proof"] = Proof(context, thing, count, told).of(definition, golden_id, field)
     return answer

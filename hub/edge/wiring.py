@@ -96,6 +96,7 @@ async def _open(config: Config, data_dir: Path, connect: bool, env: Mapping[str,
         config.model, pool, events, codec, connectors, config.patience, credentials, config.watch, data_dir,
         config.deployment, model_reader(config.path),
     )  # fmt: skip
+    context.most_records = int(env.get("HUB_WHATIF_RECORDS") or context.most_records)
     stack.push_async_callback(_close, context)
     if connect:
         credentials.give(connectors, tokens.store(config, pool, data_dir, env))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hub.edge import changing
+from hub.edge import changing, history
 from hub.edge.wiring import Hub, open_hub, read_config
 from hub.errors import Reject
-from streams import applying, versions
+from streams import applying, in_force, versions
 from tests.changes.support import BASE, VARIANTS, Deployed
 from tests.e2e.process import COMMAND
 from tests.promises.mutations import broken, mutation
@@ -96,6 +96,33 @@ async def test_nothing_is_merged_without_a_word(site: Site) -> None:
         assert (code, await goldens(hub)) == (0, 1), said
         code, said = await site.command("rollback", "--yes")
         assert (code, await goldens(hub)) == (0, 2), said
+
+
+async def check_told_by_the_version_of_then(site: Site) -> None:
+    """By real files: before a deployment that merges, a record is told by the version of before; after it by the new one."""
+    async with site.opened() as hub:
+        old = hub.config.deployment
+    async with site.opened(OLD, NEW) as hub:
+        await changing.deploy(hub, "ann", "one telephone, one person", env=site.env)
+        steps = await history.history(hub.context, "contact", "otto@example.com")
+        assert [s["kind"] for s in steps] == ["event", "event", "deployment", "merge"]
+        assert [steps[2][n] for n in ("version", "former", "author")] == [hub.config.deployment, old, "ann"]
+        before = await history.show(hub.context, "contact", "hubspot:1", steps[1]["id"])
+        after = await history.show(hub.context, "contact", "hubspot:1", None)
+        assert (before["configuration"], len(before["records"])) == (old, 1), "told by the version of now"
+        assert (after["configuration"], len(after["records"])) == (hub.config.deployment, 2)
+
+
+async def test_the_past_is_told_by_the_version_of_then(site: Site) -> None:
+    await check_told_by_the_version_of_then(site)
+
+
+async def test_the_check_fails_where_versions_are_not_looked_at(site: Site) -> None:
+    async def none(_: object) -> list[in_force.InForce]:
+        return []
+
+    with mutation(in_force, "deployments", none), broken("no versions"):
+        await check_told_by_the_version_of_then(site)
 
 
 async def check_no_more_than_agreed(hub: Stages) -> None:

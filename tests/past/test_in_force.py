@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from streams import in_force
+from streams import in_force, past
 from streams.past import Step, Then
 from tests.changes.support import BASE, VARIANTS, Deployed
 from tests.past.snapshots import assert_as_live, instants, watch
+from tests.past.test_reasons import assert_proven
 from tests.promises.mutations import broken, mutation
 from tests.stages.conftest import hub
 from tests.stages.histories import live
@@ -59,6 +60,22 @@ async def test_any_golden_record_at_any_instant_is_as_live_had_it(
 async def test_for_each_kind_of_change(hub: Stages, name: str) -> None:
     for seed in range(3):
         await check_any_instant(hub, seed, [name])
+
+
+async def check_proofs(hub: Stages, seed: int, names: Sequence[str]) -> int:
+    """Values that were chosen under a row of configurations follow from the events that they cite."""
+    return await assert_proven((await changing(hub, seed, names)).hub, seed)
+
+
+async def test_values_are_proven_across_deployments(hub: Stages) -> None:
+    assert await check_proofs(hub, 1, ["field gone", "transform", "swapped", "matched more"]) > 10
+
+
+async def test_the_check_of_proofs_fails_where_a_part_is_decided_anew(hub: Stages) -> None:
+    begin = past.begin
+    with mutation(past, "begin", lambda context, thing, fixed=None: begin(context, thing)), broken("decided anew"):
+        for seed in range(1, 5):
+            await check_proofs(hub, seed, ["field gone", "swapped"])
 
 
 async def none(_: Any) -> list[in_force.InForce]:
