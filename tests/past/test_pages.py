@@ -156,10 +156,12 @@ async def test_in_a_browser(hub: Stages) -> None:
     async with serve(application(hub)) as server, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         page = await browser.new_page(viewport={"width": 360, "height": 640})
+        page.set_default_timeout(10_000)
         complaints: list[str] = []
         page.on("console", lambda message: complaints.append(message.text))
         page.on("request", lambda request: complaints.append(request.url) if server.url not in request.url else None)
         await page.goto(f"{server.url}/records")
+        await page.get_by_label("What").select_option("contact")
         await page.get_by_label("Which").focus()
         await page.keyboard.type("ann@example.com")
         await page.keyboard.press("Enter")
@@ -172,5 +174,9 @@ async def test_in_a_browser(hub: Stages) -> None:
         await page.get_by_role("link", name="why tier").focus()
         await page.keyboard.press("Enter")
         await page.get_by_role("heading", name="Why tier").wait_for()
+        await page.get_by_role("link", name="the record after").last.focus()
+        await page.keyboard.press("Enter")
+        await page.get_by_role("link", name="now").wait_for()
+        assert "Köln" not in await page.get_by_role("region", name="Fields").inner_text(), "not what it was at first"
         assert not complaints, complaints
         await browser.close()
