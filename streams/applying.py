@@ -21,6 +21,7 @@ from streams.log_postgres import Connection
 from streams.project import repoint
 from streams.projecting import golden_event
 from streams.records import NewRecord
+from streams.regrouping import CAUSE
 from streams.rereading import translated
 from streams.topics import CONFLICTS, DECISIONS, IDENTITY
 from streams.versions import Deployment
@@ -30,17 +31,22 @@ from streams.workspace import replace_records, save_golden
 DRAIN_SECONDS = 60.0
 
 
-async def apply(context: Context, old: Model, new: Model, said: Deployment, former: str) -> Outlook:
-    """Deploy `new` in place of `old`, whose version is `former`; what changed. Raises Reject where another version has
-    been put into effect meanwhile, Retry where deliveries under way do not end."""
+async def apply(
+    context: Context, old: Model, new: Model, said: Deployment, former: str, agreed: tuple[int, int] | None = None
+) -> Outlook:
+    """Deploy `new` in place of `old`, whose version is `former`; what changed. `agreed` is how many golden records somebody
+    has agreed to merge and to set apart (None: any). Raises Reject where it would be more, or where another version has been
+    put into effect meanwhile, Retry where deliveries under way do not end."""
     async with metrics.tally(), context.pool.acquire() as conn, conn.transaction():
         if await versions.hold(conn) != former:
             raise Reject("another configuration was deployed meanwhile; look at `hub whatif` again", "configuration")
         await _drained(conn)
         await _published(context)
         outlook = await foresee(context, conn, old, new)
-        emitted = await versions.record(context, conn, said, quiet=True)
-        emitted += await _store(context, conn, outlook)
+        if agreed is not None and any(more > some for more, some in zip(outlook.regroups, agreed, strict=True)):
+            raise Reject("more records came meanwhile that would be merged or set apart; look again", "unconfirmed")
+        number, emitted = await versions.record(context, conn, said, quiet=True)
+        emitted += await _store(context, conn, outlook, number)
         await _translate_intents(conn, old, new)
         await _account(conn, new, outlook)
         await emit(context, conn, emitted + [golden_event(context, outlook.goldens[g]) for g in _bumped(outlook)])
@@ -70,7 +76,7 @@ async def _drained(conn: Connection) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _store(context: Context, conn: Connection, outlook: Outlook) -> list[NewRecord]:
+async def _store(context: Context, conn: Connection, outlook: Outlook, number: int) -> list[NewRecord]:
     """Records, golden records, keys and conflicts as they are from now on; the events of it."""
     made = outlook.reread
     records = [made.records[id_] for id_ in sorted(made.changed)]
@@ -80,23 +86,24 @@ async def _store(context: Context, conn: Connection, outlook: Outlook) -> list[N
     await _conflicts_follow(conn)
     await save_golden(conn, [outlook.goldens[g] for g in sorted(outlook.goldens)])
     await _keys(conn)
-    emitted = [_identity(context, d) for d in decisions] + _unsaid(context, outlook)
+    emitted = [_identity(context, d, number) for d in decisions] + _unsaid(context, outlook, number)
     return emitted + await _contest(context, conn, outlook)
 
 
-def _identity(context: Context, decision: IdentityEvent) -> NewRecord:
-    """Keyed by the golden id; a move by its record, so that its moves stay in order."""
+def _identity(context: Context, decision: IdentityEvent, number: int) -> NewRecord:
+    """A decision, and which deployment led to it. Keyed by the golden id; a move by its record: its moves stay in order."""
     key = "/".join(decision.record) if decision.kind == "move" and decision.record else decision.golden_id
-    return NewRecord(IDENTITY.name, key.encode(), context.codec.encode("identity", decision.to_avro()))
+    told = decision.to_avro() | {"event_id": f"{CAUSE}/{number}"}
+    return NewRecord(IDENTITY.name, key.encode(), context.codec.encode("identity", told))
 
 
-def _unsaid(context: Context, outlook: Outlook) -> list[NewRecord]:
+def _unsaid(context: Context, outlook: Outlook, number: int) -> list[NewRecord]:
     """What events do not claim from now on; the last decision counts."""
     emitted = []
     for (event_id, id_), (unsaid, echo) in outlook.reread.unsaid.items():
         datum = {
             "event_id": event_id, "system": id_[0], "object": id_[1], "external_id": id_[2],
-            "unsaid": sorted(unsaid), "echo": echo,
+            "unsaid": sorted(unsaid), "echo": echo, "deployment": number,
         }  # fmt: skip
         emitted.append(NewRecord(DECISIONS.name, "/".join(id_).encode(), context.codec.encode("decision", datum)))
     return emitted

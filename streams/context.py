@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
@@ -51,6 +51,9 @@ class Context:
     watch: Watch = field(default_factory=Watch)
     data_dir: Path | None = None
     configuration: str = ""  # the version that this process works by; "" asks for none
+    load_model: Callable[[dict[str, Any]], Model] | None = None  # of a deployed version's document; see `in_force`
+    models: dict[str, Model] = field(default_factory=dict)  # those of former versions that were asked for
+    most_records: int = 1_000_000  # so many a what-if and a deployment hold in memory
     looked: dict[str, float] = field(default_factory=dict)  # when paused targets' credentials were looked at
     poll_now: asyncio.Event = field(default_factory=asyncio.Event)
     _opened: set[str] = field(default_factory=set)
@@ -89,6 +92,13 @@ MAX_RECORD_BYTES = 1_000_000
 def now() -> int:
     """Microseconds since 1970 UTC."""
     return time.time_ns() // 1000
+
+
+async def turn(conn: Connection) -> dict[str, int]:
+    """When this transaction was, in the order of all processing and by the clock. Ask when everything is locked."""
+    row = await conn.fetchrow("select nextval('hub.processed') as processed, hub.moment() as processed_at")
+    assert row is not None, "a select without a table gives one row"
+    return dict(row)
 
 
 async def emit(context: Context, conn: Connection, records: list[NewRecord]) -> None:

@@ -19,16 +19,15 @@ from hub.identity import RecordId, root
 from streams import shadow, steward
 from streams.bulk_work import Files
 from streams.context import Context
+from streams.decided import through
 from streams.log_postgres import Connection
 from streams.project import expand
 from streams.rebuild_state import State, step, steps
 from streams.records import Offsets
 from streams.scope import Scope
 from streams.shadow import Shadow
-from streams.topics import DEADLETTERS, DECISIONS, IDENTITY
 from streams.workspace import RecordState
 
-DECIDED = (IDENTITY.name, DECISIONS.name, DEADLETTERS.name)
 BATCH = 2_000
 T = TypeVar("T", str, RecordId)
 
@@ -88,9 +87,8 @@ async def follow(
 
 
 async def _events(at: Following, stands: Offsets, ends: Offsets) -> AsyncIterator[Event]:
-    reader = Shadow(done=dict(stands))
     for (topic, partition), end in sorted(ends.items()):
-        async for record in shadow.records(at.context, reader, topic, partition, end):
+        async for record in through(at.context, topic, partition, end, start=stands.get((topic, partition), 0)):
             if (topic, partition, record.offset) not in at.built.parked:
                 yield from_avro(at.context.codec.decode(record.value)[1])
 
@@ -123,7 +121,7 @@ async def _apply(at: Following, events: Sequence[Event]) -> None:
     await _load(at, {one.record for one in one_by_one})
     for event in events:
         if at.named is None or any(_in_scope(at, one) for one in expand(event)):
-            shadow.apply(at.context, at.built, event)
+            shadow.apply(at.context.model, at.built, event)
     await _store(at)
 
 

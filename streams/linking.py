@@ -133,13 +133,13 @@ async def _known_keys(conn: Connection, readings: Sequence[Reading]) -> dict[tup
     known: dict[tuple[str, Key], str] = {}
     for entity, keys in by_entity.items():
         known |= {(entity, key): golden for key, golden in (await owners(conn, entity, sorted(keys))).items()}
-        known |= {(entity, ("golden", named)): lives for named, lives in (await _goldens(conn, entity, keys)).items()}
+        named = [value for kind, value in keys if kind == "golden"]
+        known |= {(entity, ("golden", name)): lives for name, lives in (await alive(conn, entity, named)).items()}
     return known
 
 
-async def _goldens(conn: Connection, entity: str, keys: Iterable[Key]) -> dict[str, str]:
-    """Golden ids that records name outright, as far as they exist -> the golden id that each lives under now."""
-    named = [value for kind, value in keys if kind == "golden"]
+async def alive(conn: Connection, entity: str, named: Sequence[str]) -> dict[str, str]:
+    """Of these golden ids those that exist -> the golden id that each lives under now."""
     if not named:
         return {}
     rows = await conn.fetch(

@@ -13,10 +13,10 @@ from schemas.wire import WireError
 from streams.context import Context, publish
 from streams.log_postgres import Connection
 from streams.records import Record
-from streams.topics import DECISIONS, IDENTITY, RECEIPTS
+from streams.topics import CONFIGURATION, DECISIONS, IDENTITY, RECEIPTS
 
 CHUNK = 5_000
-TOPICS = (IDENTITY.name, DECISIONS.name, RECEIPTS.name)
+TOPICS = (IDENTITY.name, DECISIONS.name, RECEIPTS.name, CONFIGURATION.name)
 
 Row = dict[str, Any]
 
@@ -43,7 +43,7 @@ async def catch_up(context: Context, chunks: int | None = None) -> int:
 async def rebuild(context: Context) -> int:
     """Empty the index and fill it again; returns how many records were read."""
     async with context.pool.acquire() as conn, conn.transaction():
-        await conn.execute("truncate hub.indexed, hub.identity, hub.decision, hub.receipt")
+        await conn.execute("truncate hub.indexed, hub.identity, hub.decision, hub.receipt, hub.deployment")
     return await catch_up(context)
 
 
@@ -74,7 +74,8 @@ def _row(context: Context, record: Record) -> Row | None:
 
 def _key(row: Row) -> tuple[Any, ...]:
     """What there is one row of: of the decisions about an event the last."""
-    return (row["event_id"], row["external_id"]) if "unsaid" in row else (row["partition"], row["offset"])
+    names = ("event_id", "external_id", "deployment") if "unsaid" in row else ("partition", "offset")
+    return tuple(row.get(name) for name in names)
 
 
 def _place(record: Record) -> Row:
@@ -94,7 +95,20 @@ def _identity(record: Record, datum: Mapping[str, Any]) -> Row:
 
 
 def _decision(record: Record, datum: Mapping[str, Any]) -> Row:
-    return {"offset": record.offset, **{n: datum[n] for n in ("event_id", "external_id", "unsaid", "echo")}}
+    return {
+        "offset": record.offset,
+        **{n: datum[n] for n in ("event_id", "external_id", "unsaid", "echo", "deployment")},
+    }
+
+
+def _deployment(record: Record, datum: Mapping[str, Any]) -> Row:
+    told = {n: datum[n].replace("\x00", "") for n in ("version", "former", "author", "reason")}
+    return {
+        "offset": record.offset,
+        **told,
+        "processed": datum["processed"],
+        "at": datum["processed_at"] or datum["at"],
+    }
 
 
 def _receipt(record: Record, datum: Mapping[str, Any]) -> Row:
@@ -102,17 +116,22 @@ def _receipt(record: Record, datum: Mapping[str, Any]) -> Row:
     return {**_place(record), **{n: datum[n] for n in names}, "at": datum["processed_at"] or datum["at"]}
 
 
-NAMES = {IDENTITY.name: "identity", DECISIONS.name: "decision", RECEIPTS.name: "receipt"}
+NAMES = {
+    IDENTITY.name: "identity", DECISIONS.name: "decision", RECEIPTS.name: "receipt",
+    CONFIGURATION.name: "configuration",
+}  # fmt: skip
 ROWS: dict[str, Callable[[Record, Mapping[str, Any]], Row]] = {
     IDENTITY.name: _identity, DECISIONS.name: _decision, RECEIPTS.name: _receipt,
+    CONFIGURATION.name: _deployment,
 }  # fmt: skip
 STORE = {
     topic: f"insert into {table} as known select given.* from jsonb_populate_recordset(null::{table}, $1::jsonb) given"  # noqa: S608
     f" on conflict {conflict}"
     for topic, table, conflict in (
         (IDENTITY.name, "hub.identity", "do nothing"),
-        (DECISIONS.name, "hub.decision", "(event_id, external_id) do update set unsaid = excluded.unsaid,"
+        (DECISIONS.name, "hub.decision", "(event_id, external_id, deployment) do update set unsaid = excluded.unsaid,"
          ' echo = excluded.echo, "offset" = excluded."offset" where known."offset" < excluded."offset"'),
         (RECEIPTS.name, "hub.receipt", "do nothing"),
+        (CONFIGURATION.name, "hub.deployment", "do nothing"),
     )
 }  # fmt: skip

@@ -80,7 +80,9 @@ async def _load(conn: Connection, dues: Sequence[Due]) -> Stored:
 
 async def _goldens(conn: Connection, ids: Sequence[str]) -> dict[str, tuple[Golden, int]]:
     rows = await conn.fetch(
-        "select golden_id, entity, version, fields, deleted from hub.golden where golden_id = any($1)", list(ids)
+        "select golden_id, entity, version, fields, deleted from hub.golden"
+        " where golden_id = any($1) and merged_into is null",
+        list(ids),
     )
     return {
         r["golden_id"]: (

@@ -21,13 +21,15 @@ from streams.bulk_spill import DECISION, EVENT, IDENTITY, place
 from streams.bulk_work import Files
 from streams.bulk_workers import LoadModel, Workers
 from streams.context import Context, publish_all
+from streams.decided import TOPICS as DECIDED
+from streams.decided import read_parked
 from streams.log_postgres import Connection
 from streams.position import positions
 from streams.project import STAGE
 from streams.rebuild_state import State, begin, load, step, steps
 from streams.records import Offsets, Record
 from streams.scope import Scope
-from streams.shadow import _turns, read_parked
+from streams.shadow import _turns
 from streams.topics import DECISIONS
 from streams.topics import IDENTITY as IDENTITIES
 
@@ -194,7 +196,7 @@ async def rebuilding(
 async def _anew(context: Context, scope: Scope) -> State:
     """Begin a rebuild. Decisions are appended with or, by way of the outbox, after the position they belong to; so what is
     decided about all events up to the positions is known at the ends that are looked up last."""
-    since = await context.log.ends(follow.DECIDED)
+    since = await context.log.ends(DECIDED)
     stands = await positions(context.pool, STAGE)
     await publish_all(context)
     decided = await context.log.ends([IDENTITIES.name, DECISIONS.name])

@@ -15,9 +15,10 @@ from hub.receipt import Applied, Deferred, Receipt, Refused, Unchanged
 from hub.values import Value
 from hub.write import Write
 from streams import alerts, breaker, metrics, refused, tracing
-from streams.context import Context, emit, now, publish
+from streams.context import Context, emit, now, publish, turn
 from streams.faults import Contention
 from streams.finishing import Judge, fate, finish
+from streams.linking import alive
 from streams.log_postgres import Connection
 from streams.preparing import Prepared
 from streams.records import NewRecord
@@ -69,8 +70,8 @@ async def _recorded(context: Context, lease: str, results: Results) -> list[tupl
         pairs = [pair for _, some in results for pair in some]
         arrived = await _arrived(conn, [p for p, some in results if any(isinstance(r, Applied) for _, r in some)])
         emitted += await _views(context, conn, pairs)
-        turn = await _turn(conn)
-        emitted += [_receipt(context, w, r, turn) for w, r in pairs]
+        when = await turn(conn)
+        emitted += [_receipt(context, w, r, when) for w, r in pairs]
         found = [(change, w.trace) for p, some in results for w, r in some for change in _found(p, w, r)]
         emitted += [_captured(context, change, trace) for change, trace in found]
         metrics.captured(change for change, _ in found)
@@ -107,13 +108,6 @@ async def _arrived(conn: Connection, prepared: Sequence[Prepared]) -> list[tuple
     return [(row["target"], (now() - row["observed_at"]) / 1_000_000) for row in rows]
 
 
-async def _turn(conn: Connection) -> dict[str, int]:
-    """When this transaction was, in the order of all processing and by the clock. Ask when everything is locked."""
-    row = await conn.fetchrow("select nextval('hub.processed') as processed, hub.moment() as processed_at")
-    assert row is not None, "a select without a table gives one row"
-    return dict(row)
-
-
 async def _note_activity(conn: Connection, target: str) -> None:
     await conn.execute(
         "insert into hub.activity values ($1, clock_timestamp()) on conflict (target) do update set at = excluded.at",
@@ -129,7 +123,8 @@ async def _views(context: Context, conn: Connection, pairs: Sequence[tuple[Write
     for write, receipt in taken:
         id_ = (write.target, write.object, receipt.external_id)
         if id_ not in states or not states[id_].golden_id:
-            states[id_] = _created(write, id_, stored=id_ in states)
+            lives = (await alive(conn, write.mapping.entity.name, [write.golden_id])).get(write.golden_id)
+            states[id_] = _created(write, id_, lives or write.golden_id, stored=id_ in states)
             links.append(IdentityEvent("link", write.golden_id, states[id_].entity, write.key, id_, reason="created"))
         _acknowledge(states[id_], write, receipt, now())
     if states:
@@ -139,10 +134,11 @@ async def _views(context: Context, conn: Connection, pairs: Sequence[tuple[Write
     return [NewRecord(IDENTITY.name, link.golden_id.encode(), encode("identity", link.to_avro())) for link in links]
 
 
-def _created(write: Write, id_: tuple[str, str, str], stored: bool) -> RecordState:
+def _created(write: Write, id_: tuple[str, str, str], lives: str, stored: bool) -> RecordState:
+    """The record that a write created. Its golden record may have become part of another meanwhile: it `lives` there."""
     entity = write.mapping.entity
     held = frozenset({("record", "/".join(id_)), *match_keys(entity, write.values)})
-    return RecordState(id_, entity.name, write.golden_id, write.golden_id, keys=held, stored=stored)
+    return RecordState(id_, entity.name, lives, write.golden_id, keys=held, stored=stored)
 
 
 async def _own_keys(conn: Connection, links: Sequence[IdentityEvent]) -> None:
@@ -212,14 +208,14 @@ def _may_echo(receipt: Receipt) -> bool:
     return isinstance(receipt, Deferred) and not receipt.found
 
 
-def _receipt(context: Context, write: Write, receipt: Receipt, turn: dict[str, int]) -> NewRecord:
+def _receipt(context: Context, write: Write, receipt: Receipt, when: dict[str, int]) -> NewRecord:
     datum = {
         "target": write.target, "object": write.object, "golden_id": write.golden_id, "version": write.version,
         "external_id": getattr(receipt, "external_id", write.external_id), "op": write.op, "key": write.key,
         "outcome": type(receipt).__name__.lower(), "written": orjson.dumps(dict(write.values)),
         "stored": orjson.dumps(_stored(write, receipt)), "order": getattr(receipt, "order", 0),
         "reason": getattr(receipt, "reason", getattr(receipt, "waits_for", ""))[:2_000], "at": now(),
-        "trace": write.trace, **turn,
+        "trace": write.trace, **when,
     }  # fmt: skip
     key = f"{write.target}/{write.golden_id}".encode()
     return NewRecord(RECEIPTS.name, key, context.codec.encode("receipt", datum))

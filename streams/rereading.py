@@ -4,7 +4,7 @@ What an event says is decided anew only for fields that the new mapping reads ot
 once stands. So a change of a mapping changes nothing but what follows from it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,7 +41,8 @@ class Reread:
     unsaid     (event id, record) -> fields that are no claims under the new configuration, where that is new
     now, past  keys that each record holds, and held at any time, under the old and under the new configuration
     reasons    why each record was linked
-    events     how many events were read"""
+    events     how many events were read
+    fixed      what is taken for decided anew, where nothing is to be decided"""
 
     records: dict[RecordId, RecordState]
     changed: set[RecordId] = field(default_factory=set)
@@ -50,6 +51,7 @@ class Reread:
     past: tuple[dict[RecordId, set[Key]], dict[RecordId, set[Key]]] = field(default_factory=lambda: ({}, {}))
     reasons: Mapping[RecordId, str] = field(default_factory=dict)
     events: int = 0
+    fixed: Mapping[tuple[str, RecordId], tuple[frozenset[str], bool]] | None = None
 
 
 async def reread(
@@ -62,7 +64,7 @@ async def reread(
 ) -> Reread:
     """Read everything up to these offsets by both models; what differs is decided and folded anew. Where it is not the
     `whole`, only the history of these records."""
-    decided = await read_decided(context)
+    decided = await read_decided(context, None if whole else live)
     keys = None if whole else {id_[2].encode() for id_ in live}
     made = Reread(dict(live), reasons=decided.reasons)
     affected: dict[RecordId, set[str]] = {}
@@ -70,18 +72,33 @@ async def reread(
         made.events += 1
         for one in (one for one in expand(event) if whole or one.record in live):
             _compare(made, old, new, live, one, affected)
-    for id_, state in live.items():
-        if names := _reworded(old.mapping(*id_[:2]), new.mapping(*id_[:2]), state):
-            affected.setdefault(id_, set()).update(names)
-    _forget_unmapped(made, new)
-    tracks = {id_: _Track(RecordState(id_, "")) for id_ in affected}
+    tracks = _settle(made, old, new, live, affected)
     async for event in _events(context, old, new, decided, upto, {id_[2].encode() for id_ in affected}):
-        for one in expand(event):
-            if one.record in affected:
-                _retell(made, new, one, tracks[one.record], affected[one.record], decided)
-    for id_, names in affected.items():
-        _replace(made, old, new, id_, names, tracks[id_])
+        _retell(made, new, event, tracks, affected, decided)
+    _replace_all(made, old, new, affected, tracks)
     _rekey(made)
+    return made
+
+
+def reread_thing(
+    old: Model,
+    new: Model,
+    live: Mapping[RecordId, RecordState],
+    events: Sequence[Event],
+    decided: Decided,
+    fixed: Mapping[tuple[str, RecordId], tuple[frozenset[str], bool]] | None,
+) -> Reread:
+    """The same for one thing's records, whose events are given in the order of the log; keys aside. With `fixed`, nothing is
+    decided anew: that, or else what was decided before, is what events did not say."""
+    made = Reread(dict(live), fixed=fixed)
+    affected: dict[RecordId, set[str]] = {}
+    for one in (one for event in events for one in expand(event)):
+        _compare(made, old, new, live, one, affected)
+    tracks = _settle(made, old, new, live, affected)
+    keys = {id_[2] for id_ in affected}
+    for event in (event for event in events if event.external_id in keys):
+        _retell(made, new, event, tracks, affected, decided)
+    _replace_all(made, old, new, affected, tracks)
     return made
 
 
@@ -178,6 +195,17 @@ def _reworded(old: ObjectMap | None, new: ObjectMap | None, state: RecordState) 
     return {n for n, value in ours.items() if translated(old, old, n, value) != translated(old, new, n, value)}
 
 
+def _settle(
+    made: Reread, old: Model, new: Model, live: Mapping[RecordId, RecordState], affected: dict[RecordId, set[str]]
+) -> dict[RecordId, "_Track"]:
+    """After the first reading: which records' histories are to be told anew, each from its beginning."""
+    for id_, state in live.items():
+        if names := _reworded(old.mapping(*id_[:2]), new.mapping(*id_[:2]), state):
+            affected.setdefault(id_, set()).update(names)
+    _forget_unmapped(made, new)
+    return {id_: _Track(RecordState(id_, "")) for id_ in affected}
+
+
 def _forget_unmapped(made: Reread, new: Model) -> None:
     """What nothing reads any more claims nothing."""
     for id_, state in made.records.items():
@@ -195,8 +223,21 @@ class _Track:
     last_event: str = ""
 
 
-def _retell(made: Reread, new: Model, event: Event, track: _Track, affected: set[str], decided: Decided) -> None:
-    """Decide and fold an event anew, as far as its affected fields go."""
+def _retell(
+    made: Reread,
+    new: Model,
+    event: Event,
+    tracks: Mapping[RecordId, _Track],
+    affected: Mapping[RecordId, set[str]],
+    decided: Decided,
+) -> None:
+    """Decide and fold an event anew for each record that it speaks of, as far as its affected fields go."""
+    for one in expand(event):
+        if one.record in affected:
+            _retell_one(made, new, one, tracks[one.record], affected[one.record], decided)
+
+
+def _retell_one(made: Reread, new: Model, event: Event, track: _Track, affected: set[str], decided: Decided) -> None:
     reading = read(new, event, track.state)
     track.last_event = event.event_id
     if reading is None:
@@ -208,6 +249,9 @@ def _retell(made: Reread, new: Model, event: Event, track: _Track, affected: set
     recorded, echo = decided.unsaid.get((event.event_id, event.external_id), (frozenset(), False))
     values = {n: v for n, v in reading.values.items() if n in affected or ALL in affected}
     said = _said(event, reading, values, track, recorded if echo else frozenset())
+    if made.fixed is not None:
+        unsaid, _ = made.fixed.get((event.event_id, event.record), (recorded, echo))
+        said = {name: value for name, value in values.items() if name not in unsaid}
     told = {DELETED: False} | {name: strip(value) for name, value in said.items()}
     track.state.claims = fold.fold(track.state.claims, claims_of(told, event.at, event.clock))
     unsaid = frozenset(values) - frozenset(said) | (recorded - frozenset(values))
@@ -226,6 +270,13 @@ def _said(
     track.state.view = decision.view | {n: Held(v, ours=True, written=v, order=order) for n, v in own.items()}
     track.state.view |= {n: Held({INVALID: str(raw)[:500]}, order=order) for n, (raw, _) in reading.invalid.items()}
     return decision.said
+
+
+def _replace_all(
+    made: Reread, old: Model, new: Model, affected: Mapping[RecordId, set[str]], tracks: Mapping[RecordId, _Track]
+) -> None:
+    for id_, names in affected.items():
+        _replace(made, old, new, id_, names, tracks[id_])
 
 
 def _replace(made: Reread, old: Model, new: Model, id_: RecordId, names: set[str], track: _Track) -> None:

@@ -5,8 +5,9 @@ of an event were the hub's own) are read from their topics and used again, so a 
 gives the same golden records.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -15,18 +16,17 @@ from hub.decide import strip
 from hub.event import Event, from_avro
 from hub.fold import DELETED, Claim, claims_of
 from hub.identity import RecordId, root
+from hub.model import Model
 from hub.projection import project
 from streams import steward
 from streams.context import Context
+from streams.decided import TOPICS, parked_place, through, told
 from streams.ledger import change_topics
-from streams.project import STAGE, expand
+from streams.project import expand
 from streams.reading import read
-from streams.records import Record
-from streams.topics import DEADLETTERS, DECISIONS, IDENTITY
 from streams.workspace import RecordState
 
 Progress = Callable[[int, int], None]
-CHUNK = 5_000
 
 
 @dataclass(slots=True)
@@ -50,12 +50,14 @@ async def catch_up(context: Context, shadow: Shadow, upto: dict[tuple[str, int],
     total = sum(end for (topic, _), end in upto.items() if topic in topics)
     for (topic, partition), end in _turns(upto):
         if topic in topics:
-            async for record in records(context, shadow, topic, partition, end):
+            start = shadow.done.get((topic, partition), 0)
+            async for record in through(context, topic, partition, end, start=start):
                 if (topic, partition, record.offset) in shadow.parked:
                     continue
-                apply(context, shadow, from_avro(context.codec.decode(record.value)[1]))
+                apply(context.model, shadow, from_avro(context.codec.decode(record.value)[1]))
                 if len(shadow.seen) % 1000 == 0:
                     progress(len(shadow.seen), total)
+            shadow.done[topic, partition] = max(start, end)
     progress(total, total)
 
 
@@ -65,55 +67,28 @@ def _turns(upto: dict[tuple[str, int], int]) -> list[tuple[tuple[str, int], int]
 
 
 async def read_decisions(context: Context, shadow: Shadow) -> None:
-    """What was decided, and which records were set aside."""
-    ends = await context.log.ends([IDENTITY.name, DECISIONS.name, DEADLETTERS.name])
-    for (topic, partition), end in sorted(ends.items()):
-        async for record in records(context, shadow, topic, partition, end):
-            name, datum = context.codec.decode(record.value)
-            if name == "decision":
-                shadow.unsaid[datum["event_id"], datum["external_id"]] = frozenset(datum["unsaid"])
-            elif name == "deadletter":
-                shadow.parked |= (
-                    {(datum["topic"], datum["partition"], datum["offset"])} if datum["stage"] == STAGE else set()
-                )
-            elif datum["kind"] == "link":
-                id_ = (datum["system"], datum["object"], datum["external_id"])
-                shadow.homes.setdefault(id_, datum["golden_id"])
-                shadow.entities.setdefault(id_, datum["entity"])
-            elif datum["kind"] == "move":
-                shadow.homes[datum["system"], datum["object"], datum["external_id"]] = datum["golden_id"]
-            else:
-                shadow.merged[datum["golden_id"]] = datum["into"] if datum["kind"] == "merge" else None
+    """What was decided since the shadow stood where it stands, and which records were set aside."""
+    async for name, datum in told(context, TOPICS, shadow.done):
+        if name == "decision":
+            shadow.unsaid[datum["event_id"], datum["external_id"]] = frozenset(datum["unsaid"])
+        elif name == "deadletter":
+            shadow.parked |= {place} if (place := parked_place(datum)) else set()
+        else:
+            _identify(shadow, datum)
 
 
-async def read_parked(context: Context) -> set[tuple[str, int, int]]:
-    """(topic, partition, offset) of every change that was set aside."""
-    shadow = Shadow()
-    ends = await context.log.ends([DEADLETTERS.name])
-    for (topic, partition), end in sorted(ends.items()):
-        async for record in records(context, shadow, topic, partition, end):
-            datum = context.codec.decode(record.value)[1]
-            if datum["stage"] == STAGE:
-                shadow.parked.add((datum["topic"], datum["partition"], datum["offset"]))
-    return shadow.parked
+def _identify(shadow: Shadow, datum: Mapping[str, Any]) -> None:
+    id_ = (datum["system"], datum["object"], datum["external_id"])
+    if datum["kind"] == "link":
+        shadow.homes.setdefault(id_, datum["golden_id"])
+        shadow.entities.setdefault(id_, datum["entity"])
+    elif datum["kind"] == "move":
+        shadow.homes[id_] = datum["golden_id"]
+    else:
+        shadow.merged[datum["golden_id"]] = datum["into"] if datum["kind"] == "merge" else None
 
 
-async def records(context: Context, shadow: Shadow, topic: str, partition: int, end: int) -> AsyncIterator[Record]:
-    """What has not been read of a partition yet, up to `end`."""
-    start = shadow.done.get((topic, partition), 0)
-    while start < end:
-        chunk = await context.log.read(topic, partition, start, min(CHUNK, end - start))
-        if not chunk:
-            break
-        await context.codec.learn(record.value for record in chunk)
-        for record in chunk:
-            if record.offset < end:
-                yield record
-        start = chunk[-1].offset + 1
-    shadow.done[topic, partition] = max(start, end)
-
-
-def apply(context: Context, shadow: Shadow, event: Event) -> None:
+def apply(model: Model, shadow: Shadow, event: Event) -> None:
     """Fold one event; one that was seen before changes nothing."""
     if event.event_id in shadow.seen:
         return
@@ -123,7 +98,7 @@ def apply(context: Context, shadow: Shadow, event: Event) -> None:
         return
     for one in expand(event):
         state = shadow.records.get(one.record)
-        reading = read(context.model, one, state)
+        reading = read(model, one, state)
         if reading is None:
             continue
         home = shadow.homes.get(one.record, "")  # none: it ended before it was seen, and may be seen yet

@@ -387,6 +387,22 @@ create table if not exists hub.decision (
     echo boolean not null,
     primary key (event_id, external_id)
 );
+-- What a deployment decided anew stands beside what was decided first, which is what counted until then.
+alter table hub.decision add column if not exists deployment bigint not null default 0;
+do $$ begin
+  if (select array_length(conkey, 1) from pg_constraint where conname = 'decision_pkey' and conrelid = 'hub.decision'::regclass) = 2 then
+    alter table hub.decision drop constraint decision_pkey, add primary key (event_id, external_id, deployment);
+  end if;
+end $$;
+create table if not exists hub.deployment (
+    "offset" bigint primary key,
+    version text not null,
+    former text not null,
+    author text not null,
+    reason text not null,
+    processed bigint not null,                   -- 0 of deployments from before they had numbers
+    at bigint not null
+);
 create table if not exists hub.receipt (
     partition int not null,
     "offset" bigint not null,

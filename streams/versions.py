@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from hub.errors import Reject
-from streams.context import Context, emit, now
+from streams.context import Context, emit, now, turn
 from streams.faults import Replaced
 from streams.log_postgres import Connection
 from streams.records import NewRecord
@@ -82,8 +82,12 @@ async def hold(conn: Connection) -> str | None:
     return version
 
 
-async def record(context: Context, conn: Connection, said: Deployment, *, quiet: bool = False) -> list[NewRecord]:
-    """Put a version into effect within the transaction; its event, which is emitted here unless `quiet`."""
+async def record(
+    context: Context, conn: Connection, said: Deployment, *, quiet: bool = False
+) -> tuple[int, list[NewRecord]]:
+    """Put a version into effect within the transaction; the number of this deployment in the order of all processing, and
+    its event, which is emitted here unless `quiet`."""
+    then = await turn(conn)
     former = await conn.fetchval("select version from hub.deployed")
     text = orjson.dumps(said.document)
     await conn.execute(
@@ -99,10 +103,9 @@ async def record(context: Context, conn: Connection, said: Deployment, *, quiet:
     )
     datum = {
         "version": said.version, "former": former or "", "document": text, "author": said.author,
-        "reason": said.reason, "at": now(),
+        "reason": said.reason, "at": now(), **then,
     }  # fmt: skip
     event = NewRecord(CONFIGURATION.name, b"", context.codec.encode("configuration", datum))
-    if quiet:
-        return [event]
-    await emit(context, conn, [event])
-    return []
+    if not quiet:
+        await emit(context, conn, [event])
+    return then["processed"], [event] if quiet else []

@@ -3,16 +3,16 @@
 The result is complete: `applying` does just this, and nothing else. No system is called.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hub import projection
+from hub.errors import Reject
 from hub.identity import RecordId
 from hub.model import Model
 from hub.projection import STEWARD, Golden, Projected, project
-from hub.values import Value
+from hub.values import Value, is_reference
 from hub.write import Write
 from streams import conflicts
 from streams.conflicts import CONTESTED, Conflict
@@ -24,7 +24,7 @@ from streams.preparing import Stored
 from streams.project import STAGE
 from streams.regrouping import Regrouped, regroup
 from streams.rereading import Reread, reread
-from streams.workspace import GoldenState, RecordState, every_golden, every_record
+from streams.workspace import GoldenState, RecordState, every_golden, every_record, records_of
 
 Upto = Mapping[tuple[str, int], int]
 
@@ -86,6 +86,12 @@ class Outlook:
         return self.foretold.writes
 
     @property
+    def regroups(self) -> tuple[int, int]:
+        """How many golden records would become part of another, and how many would be set apart."""
+        into, parts = self.regrouped.merged.values(), self.regrouped.split.values()
+        return sum(one is not None for one in into), sum(map(len, parts))
+
+    @property
     def nothing(self) -> bool:
         """Whether nothing that anybody sees would change."""
         return not (self.changed or self.ended or self.opened or self.closed or self.writes)
@@ -111,42 +117,85 @@ async def whatif(context: Context, old: Model, new: Model, scope: Scope = Scope(
 
 async def foresee(context: Context, conn: Connection, old: Model, new: Model, scope: Scope = Scope()) -> Outlook:
     """The same within the caller's transaction."""
-    state = await _load(conn, scope)
+    state = await _load(conn, scope, context.most_records)
     live = {i: s for i, s in state.records.items() if state.chosen is None or s.golden_id in state.chosen}
     made = await reread(context, old, new, live, await positions(conn, STAGE), whole=state.chosen is None)
-    rest = {i: s for i, s in state.records.items() if i not in made.records}
     regrouped = regroup(made, old, new, {g: s.merged_into for g, s in state.goldens.items()}, state.apart)
     found = Outlook(made.events, 0, made, regrouped)
     projected = _project(found, state, new)
+    if state.chosen is not None:
+        await _load_referenced(conn, state, projected)
+    rest = {i: s for i, s in state.records.items() if i not in made.records}
     _compare(found, state, new, projected)
     _contest(found, state, old, new, projected)
     _write(found, state, old, new, rest)
     return found
 
 
-async def _load(conn: Connection, scope: Scope) -> _State:
-    rows = await conn.fetch("select event_id, field, state from hub.conflict")
+async def _load(conn: Connection, scope: Scope, most: int) -> _State:
+    """What is looked at, and no more: memory grows with the scope. Raises Reject for more than `most` records."""
+    chosen = None if scope.whole else await _chosen(conn, scope)
+    await _bounded(conn, chosen, most)
+    records = await every_record(conn) if chosen is None else await _records(conn, chosen)
+    homes = None if chosen is None else sorted(chosen | {state.home for state in records.values()})
+    goldens = await every_golden(conn, homes)
+    ids = None if chosen is None else sorted(goldens)
+    rows = await conn.fetch(
+        "select * from hub.conflict where $1::text[] is null or golden_id = any($1) order by id", ids
+    )
     return _State(
-        records=await every_record(conn),
-        goldens=await every_golden(conn),
-        open=[dict(r) for r in await conn.fetch("select * from hub.conflict where state = 'open' order by id")],
+        records=records,
+        goldens=goldens,
+        open=[dict(r) for r in rows if r["state"] == "open"],
         known={(r["event_id"], r["field"], r["state"]) for r in rows},
         apart=[(r["one"], r["other"]) for r in await conn.fetch("select one, other from hub.apart")],
-        chosen=None if scope.whole else await _chosen(conn, scope),
+        chosen=chosen,
     )
+
+
+async def _bounded(conn: Connection, chosen: set[str] | None, most: int) -> None:
+    count = await conn.fetchval(
+        "select count(*) from hub.record where $1::text[] is null or golden_id = any($1)",
+        None if chosen is None else sorted(chosen),
+    )
+    if count > most:
+        raise Reject(
+            f"{count:,} records are more than the {most:,} that are held in memory at once (some gigabytes for a million): look"
+            " at a part (`hub whatif --sample 10000`), or set HUB_WHATIF_RECORDS where there is memory for more",
+            "too-many",
+        )
+
+
+async def _records(conn: Connection, golden_ids: Iterable[str]) -> dict[RecordId, RecordState]:
+    return {one.id: one for some in (await records_of(conn, golden_ids)).values() for one in some}
+
+
+async def _load_referenced(conn: Connection, state: _State, projected: Mapping[str, Projected]) -> None:
+    """What those in scope refer to, before or after: writes name it by its ids in the target."""
+    before = (row[0] for one in state.goldens.values() for row in one.fields.values())
+    after = (value for made in projected.values() for value in made.golden.values().values())
+    refs = {(v["system"], v["object"], str(v["id"])) for v in (*before, *after) if is_reference(v)}
+    rows = await conn.fetch(
+        "select distinct golden_id from hub.record join unnest($1::text[], $2::text[], $3::text[])"
+        " as k (system, object, external_id) using (system, object, external_id) where golden_id <> ''",
+        *([ref[i] for ref in refs] for i in range(3)),
+    )
+    others = sorted({row["golden_id"] for row in rows} - state.goldens.keys())
+    state.goldens |= await every_golden(conn, others)
+    state.records |= {id_: one for id_, one in (await _records(conn, others)).items() if id_ not in state.records}
 
 
 async def _chosen(conn: Connection, scope: Scope) -> set[str]:
     """The golden records in scope; a sample is drawn by a hash of their ids, so that it is the same every time."""
-    rows = await conn.fetch(
+    cursor = conn.cursor(
         "select golden_id from hub.golden g where merged_into is null and ($1::bigint is null and $2::bigint is null"
         " or exists (select from hub.event e join hub.record r using (system, object, external_id)"
         " where r.golden_id = g.golden_id and e.observed_at >= coalesce($1, 0)"
-        " and e.observed_at < coalesce($2, 9223372036854775807)))",
-        scope.since, scope.until,
+        " and e.observed_at < coalesce($2, 9223372036854775807)))"
+        " order by encode(sha256(golden_id::bytea), 'hex') limit $3",
+        scope.since, scope.until, scope.sample, prefetch=5_000,
     )  # fmt: skip
-    ids = sorted((r["golden_id"] for r in rows), key=lambda id_: hashlib.blake2b(id_.encode()).digest())
-    return set(ids[: scope.sample])
+    return {row["golden_id"] async for row in cursor}
 
 
 def _project(found: Outlook, state: _State, new: Model) -> dict[str, Projected]:
@@ -297,8 +346,8 @@ def summary(found: Outlook) -> dict[str, Any]:
         "fields": _counts(f"{c.entity}.{c.field}" for c in found.fields),
         "conflicts_opened": sum(c.open for c in found.opened),
         "conflicts_closed": len(found.closed),
-        "merged": sum(into is not None for into in found.regrouped.merged.values()),
-        "split": sum(len(parts) for parts in found.regrouped.split.values()),
+        "merged": found.regroups[0],
+        "split": found.regroups[1],
         "writes": _counts(f"{w.target}.{w.object} {w.op}" for w in found.writes),
     }
 

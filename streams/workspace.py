@@ -127,10 +127,15 @@ async def every_record(conn: Connection) -> dict[RecordId, RecordState]:
     return {state.id: state for state in map(_record, rows)}
 
 
-async def every_golden(conn: Connection) -> dict[str, GoldenState]:
-    """All golden records, those among them that live on inside another."""
+async def every_golden(conn: Connection, ids: Sequence[str] | None = None) -> dict[str, GoldenState]:
+    """All golden records, those among them that live on inside another; with `ids` these, and what they live on inside."""
     rows = await conn.fetch(
         "select golden_id, entity, version, fields, deleted, merged_into from hub.golden order by 1"
+        if ids is None
+        else "with recursive way as (select * from hub.golden where golden_id = any($1) union all"
+        " select g.* from hub.golden g join way on g.golden_id = way.merged_into)"
+        " select distinct on (golden_id) golden_id, entity, version, fields, deleted, merged_into from way order by 1",
+        *([] if ids is None else [list(ids)]),
     )
     return {row["golden_id"]: _golden(row) for row in rows}
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from ruamel.yaml import YAML
 
+from hub.config import Config
 from hub.edge import changing, report
 from hub.edge.cli import DEFAULT_CONFIG, DEFAULT_DATA, AsJson, ConfigPath, DataDir, app, with_hub
 from hub.edge.commands_steward import Author, Reason
@@ -18,6 +19,9 @@ from streams.versions import Version
 from streams.whatif import Outlook, Scope
 
 Instant = Annotated[datetime | None, typer.Option(help="Only golden records with changes seen from then on (UTC).")]
+
+
+Yes = Annotated[bool, typer.Option("--yes", help="Merge records and set them apart without asking.")]
 
 
 @app.command()
@@ -47,15 +51,18 @@ def whatif(
 def apply_(
     author: Author,
     reason: Reason,
+    yes: Yes = False,
     config: ConfigPath = DEFAULT_CONFIG,
     data_dir: DataDir = DEFAULT_DATA,
     json: AsJson = False,
 ) -> None:
-    """Put a changed configuration into effect: do what `hub whatif` shows, as events, and queue just those writes."""
+    """Put a changed configuration into effect: do what `hub whatif` shows, as events, and queue just those writes.
+
+    Asks before it merges records or sets them apart; where there is nobody to ask, --yes says so beforehand."""
 
     async def work(hub: Hub) -> dict[str, Any]:
         former = (await changing.every_version(hub))[-1]
-        outlook = await changing.deploy(hub, author, reason)
+        outlook = await changing.deploy(hub, author, reason, agreed=await _agreed(hub, yes))
         return report.document(outlook, former.version, hub.config.deployment)
 
     document = with_hub(config, data_dir, work)
@@ -70,6 +77,7 @@ def rollback(
     version: Annotated[
         str | None, typer.Argument(help="As `hub versions` lists them; without one, the former.")
     ] = None,
+    yes: Yes = False,
     config: ConfigPath = DEFAULT_CONFIG,
     data_dir: DataDir = DEFAULT_DATA,
     json: AsJson = False,
@@ -79,7 +87,8 @@ def rollback(
     async def work(hub: Hub) -> dict[str, Any]:
         found = await changing.every_version(hub)
         wanted = changing.configuration_of(hub, changing.chosen(found, version))
-        outlook = await changing.deploy(hub, author, reason, wanted)
+        agreed = await _agreed(hub, yes, wanted)
+        outlook = await changing.deploy(hub, author, reason, wanted, agreed=agreed)
         return report.document(outlook, found[-1].version, wanted.deployment)
 
     document = with_hub(config, data_dir, work)
@@ -107,6 +116,22 @@ def versions(
     else:
         rows = [(one.version, f"{one.at:%Y-%m-%d %H:%M}", one.author, one.reason) for one in found]
         table("Configurations", ("version", "since (UTC)", "by", "why"), rows)
+
+
+async def _agreed(hub: Hub, yes: bool, config: Config | None = None) -> tuple[int, int] | None:
+    """How many golden records somebody agrees to merge and to set apart; None where any number will do. Raises Reject where
+    there are some and nobody agrees, or there is nobody to ask."""
+    if yes:
+        return None
+    _, outlook = await changing.look(hub, Scope(), config=config)
+    merged, split = outlook.regroups
+    if merged or split:
+        what = f"This merges {merged:,} golden records into others and sets {split:,} apart"
+        if not sys.stdin.isatty():
+            raise Reject(f"{what}: look at `hub whatif`, and say --yes if that is meant", "unconfirmed")
+        if not typer.confirm(f"{what}. Go on?", err=True):
+            raise Reject("nothing was changed", "unconfirmed")
+    return merged, split
 
 
 def _micros(moment: datetime | None) -> int | None:

@@ -10,11 +10,10 @@ from hub.edge import history as histories
 from hub.edge.cli import DEFAULT_CONFIG, DEFAULT_DATA, AsJson, ConfigPath, DataDir, Exit, app, with_hub
 from hub.edge.commands_ask import EntityName, Name
 from hub.edge.inquiry import Json
-from hub.edge.output import as_json, err, out, table, text
+from hub.edge.output import as_json, err, out, table
+from hub.edge.step_lines import became, said, who
 from hub.edge.wiring import Hub
 from hub.errors import Reject
-
-WHAT = {"begins": "new", "ends": "now part of another", "deleted": "deleted", "restored": "back"}
 
 
 @app.command()
@@ -30,36 +29,8 @@ def history(
     if json:
         as_json(found)
         return
-    rows = [(s["processed_at"], _who(s), s.get("channel", s["kind"]), _said(s), _became(s), s["id"]) for s in found]
+    rows = [(s["processed_at"], who(s), s.get("channel", s["kind"]), said(s), became(s), s["id"]) for s in found]
     table(f"{len(found)} steps", ("processed", "by", "channel", "what", "changed", "id"), rows)
-
-
-def _who(step: Json) -> str:
-    if step["kind"] in ("merge", "unmerge"):
-        return str(step["golden_id"])
-    author = f" ({step['author']})" if step.get("author") else ""
-    return "/".join(str(step.get(n)) for n in ("system", "object", "external_id")) + author
-
-
-def _said(step: Json) -> str:
-    if step["kind"] in ("merge", "unmerge"):
-        return f"{step['kind']} {'into' if step['kind'] == 'merge' else 'from'} {step['into']}: {step['reason']}"
-    if step["kind"] == "receipt":
-        written = step.get("written", {})
-        return f"{step.get('op')} {step.get('outcome')} " + ", ".join(f"{n}={text(v)}" for n, v in written.items())
-    return f"{step.get('op')} " + ", ".join(f"{n}={text(v)}" for n, v in step.get("fields", {}).items())
-
-
-def _became(step: Json) -> str:
-    lines = [f"{link['system']}/{link['external_id']} is {link['golden_id']}" for link in step["links"]]
-    for change in step["changes"]:
-        lines += [f"{change['golden_id']}: {WHAT[change['what']]}"] if change["what"] in WHAT else []
-        lines += [f"{n}: {_side(f, 'before')} -> {_side(f, 'after')}" for n, f in change["fields"].items()]
-    return "\n".join(lines)
-
-
-def _side(field: Json, side: str) -> str:
-    return text(field[side]) if side in field else "unknown"
 
 
 @app.command()
@@ -68,6 +39,7 @@ def bisect(
     invariant: Annotated[str, typer.Option(help="Such as 'phone is not null'.")],
     name: Annotated[str | None, typer.Option(help="One record; without it, all of the entity.")] = None,
     limit: Annotated[int, typer.Option(help="Search at most so many records.", min=1)] = bisecting.RECORDS,
+    ever: Annotated[bool, typer.Option("--ever", help="Also where it was broken and has been mended.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     data_dir: DataDir = DEFAULT_DATA,
     json: AsJson = False,
@@ -75,7 +47,7 @@ def bisect(
     """Find the first event after which an invariant no longer held. Exit 1 where it is broken."""
 
     def search(hub: Hub) -> Any:
-        return bisecting.bisect(hub.context, entity, invariant, name, limit)
+        return bisecting.bisect(hub.context, entity, invariant, name, limit, ever)
 
     found: Json = with_hub(config, data_dir, search)
     as_json(found) if json else _print_bisected(found)
@@ -83,14 +55,22 @@ def bisect(
 
 
 def _print_bisected(found: Json) -> None:
+    every = found.get("records", found["broken"])
+    more = f"; searched the first {found['searched']:,} of {every:,}" if found["searched"] < every else ""
     if found["holds"]:
-        out.print(f"it holds: {found['invariant']}")
+        out.print(f"it {'always held' if found.get('ever') else 'holds'}: {found['invariant']}{more}")
         return
+    rows = [
+        (one["golden_id"], time["since"]["processed_at"], (time["until"] or {}).get("processed_at", "still broken"))
+        for one in found.get("breaks", [])
+        for time in one["times"]
+    ]
+    if rows:
+        table(f"{len(rows)} times", ("golden id", "broken since", "until"), rows[:50])
     first = found["first"]
-    more = f"; searched the first {found['searched']:,}" if found["searched"] < found["broken"] else ""
     out.print(f"broken in {found['broken']:,} records{more}; {found['folds']} folds over {found['steps']:,} steps")
-    out.print(f"held until {first['kind']} {first['id']} of {_who(first)}, processed {first['processed_at']}")
-    out.print(f"{_said(first)}\nbroken by it: {', '.join(first['golden_ids'][:20])}", soft_wrap=True)
+    out.print(f"held until {first['kind']} {first['id']} of {who(first)}, processed {first['processed_at']}")
+    out.print(f"{said(first)}\nbroken by it: {', '.join(first['golden_ids'][:20])}", soft_wrap=True)
 
 
 @app.command()

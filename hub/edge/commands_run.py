@@ -41,7 +41,17 @@ def run(
     json: AsJson = False,
 ) -> None:
     """Run all stages in this process: capture, project, plan, deliver."""
-    _run(config, data_dir, list(STAGES), host, port, public_url, limit if until_idle else None, json, apply)
+    _run(
+        config,
+        data_dir,
+        list(STAGES),
+        host,
+        port,
+        public_url,
+        limit if until_idle else None,
+        json,
+        "run" if apply else "",
+    )
 
 
 class StageName(StrEnum):
@@ -62,12 +72,16 @@ def worker(
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     data_dir: DataDir = DEFAULT_DATA,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Deploy the configuration if another is in effect, and it is a new one.")
+    ] = False,
     host: Host = "127.0.0.1",
     port: Port = 8080,
     public_url: PublicUrl = "",
 ) -> None:
     """Run some stages in this process; others run elsewhere on the same log and state."""
-    _run(config, data_dir, [s.value for s in stage or []], host, port, public_url, None, False)
+    stages = [s.value for s in stage or []]
+    _run(config, data_dir, stages, host, port, public_url, None, False, "worker" if apply else "")
 
 
 def _run(
@@ -79,11 +93,11 @@ def _run(
     public_url: str,
     limit: float | None,
     json: bool,
-    apply: bool = False,
+    apply: str = "",
 ) -> None:
     async def work(hub: Hub) -> int:
         if apply:
-            await changing.deploy_if_other(hub, "hub run --apply")
+            await changing.deploy_if_other(hub, f"hub {apply} --apply", again=apply == "run")
         async with running.started(hub, stages, host, port, public_url) as started:
             err.print(
                 f"running {', '.join(stages) or 'webhooks and API'}; {started.url}/readyz tells how it fares; Ctrl-C ends it"

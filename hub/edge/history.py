@@ -61,8 +61,9 @@ def steps_until(thing: Past, at: str | None) -> int:
     return thing.upto(micros)
 
 
-async def show(context: Context, entity: str, name: str, at: str, limit: int | None = None) -> Json:
-    """The golden record with provenance and what every system held, as the hub had it at an instant or after an event."""
+async def show(context: Context, entity: str, name: str, at: str | None, limit: int | None = None) -> Json:
+    """The golden record with provenance and what every system held, as the hub had it at an instant or after an event; after
+    everything without one."""
     thing, named = await find(context, entity, name, limit)
     count = steps_until(thing, at)
     then = await past.fold(context, thing, count)
@@ -75,8 +76,8 @@ async def show(context: Context, entity: str, name: str, at: str, limit: int | N
         "golden_id": golden_id,
         "entity": entity,
         "at": at,
-        "after": _step(thing.steps[count - 1]) if count else None,
-        "configuration": context.model.version,
+        "after": step_told(thing.steps[count - 1]) if count else None,
+        "configuration": then.configuration,
         "deleted": made.golden.deleted,
         "fields": {name: inquiry.field_told(f) for name, f in made.golden.fields.items()},
         "records": [_holds(then, member.id) for member in then.members(golden_id) if member.id[0] != steward.SYSTEM],
@@ -84,7 +85,8 @@ async def show(context: Context, entity: str, name: str, at: str, limit: int | N
     }
 
 
-def _step(step: Step) -> Json:
+def step_told(step: Step) -> Json:
+    """When a step was, and what it was."""
     return {"processed": step.number, "processed_at": moment(step.at), "kind": step.kind, "id": step.id}
 
 
@@ -99,7 +101,8 @@ def _holds(then: Then, id_: tuple[str, str, str]) -> Json:
 
 async def history(context: Context, entity: str, name: str, limit: int | None = None) -> list[Json]:
     """Everything that happened to a thing, in the order in which the hub processed it: what was said by whom through which
-    channel, what was written, links, merges and unmerges, and what each changed in the golden records concerned.
+    channel, what was written, links, merges and unmerges, configurations that were deployed where they changed something, and
+    what each changed in the golden records concerned.
 
     `limit` bounds the steps, as in `find`."""
     thing, _ = await find(context, entity, name, limit)
@@ -110,18 +113,19 @@ async def history(context: Context, entity: str, name: str, limit: int | None = 
         if n % past.TURN == 0:
             await asyncio.sleep(0)  # others have a turn
         said = told.get(step.place) if step.place else None
-        then.take(context, step, said)
+        then.take(step, said)
         after = goldens(then)
-        lines.append(
-            {
-                **_step(step),
-                **told_of(thing, step, said),
-                "links": _links(thing, step),
-                "changes": _changes(before, after),
-            }
-        )
+        line = step_told(step) | told_of(thing, step, said)
+        line |= {"links": _links(thing, step), "changes": _changes(before, after)}
+        if step.deployed is None or line["changes"] or line["links"] or _regrouped(thing, step):
+            lines.append(line)
         before = after
     return lines
+
+
+def _regrouped(thing: Past, deployment: Step) -> bool:
+    """Whether a deployment moved, merged or set apart records of the thing: steps behind it tell what."""
+    return any(step.id == deployment.id and step is not deployment for step in thing.steps)
 
 
 def goldens(then: Then) -> dict[str, Projected]:
@@ -135,6 +139,11 @@ def told_of(thing: Past, step: Step, said: Any) -> Json:
     place = {"payload": "{}/{}@{}".format(*step.place)} if step.place else {}
     if step.kind in ("merge", "unmerge"):
         return {"event_id": step.id, "golden_id": step.golden_id, "into": step.into, "reason": step.reason}
+    if step.kind == "move":
+        return {"golden_id": step.golden_id, "record": "/".join(step.record or ()), "reason": step.reason}
+    if step.deployed is not None:
+        names = ("version", "former", "author", "reason")
+        return {name: getattr(step.deployed, name) for name in names}
     if isinstance(said, Event):
         return {**event_told(thing, said), **place}
     return {**(_receipt(said) if said else {"removed": True}), **place}
@@ -169,7 +178,7 @@ def _links(thing: Past, step: Step) -> list[Json]:
     return [
         {"system": id_[0], "object": id_[1], "external_id": id_[2], "golden_id": thing.homes[id_]}
         for id_, number in thing.linked.items()
-        if number == step.number and step.kind in ("event", "receipt")
+        if number == step.number and step.kind in ("event", "receipt", "deployment")
     ]
 
 
@@ -213,7 +222,7 @@ async def document(context: Context, entity: str, name: str) -> Json:
         "entity": entity,
         "golden_id": then.root(named),
         "golden_ids": sorted(thing.ids),
-        "configuration": context.model.version,
+        "configuration": then.configuration,
         "golden": {id_: _golden(made) for id_, made in goldens(then).items()},
         "records": [_holds(then, id_) | {"golden_id": then.root(home)} for id_, home in sorted(thing.homes.items())],
         "steps": lines,

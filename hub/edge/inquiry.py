@@ -8,6 +8,7 @@ import orjson
 
 from hub.entity import Entity
 from hub.errors import Reject
+from hub.model import Model
 from hub.projection import STEWARD, GoldenField, project
 from hub.rules import Choice
 from hub.values import moment
@@ -115,7 +116,7 @@ def _record(state: RecordState) -> Json:
 async def why(context: Context, entity: str, name: str, field: str) -> Json:
     """Why a field has its value: the winning event with where its payload stands, the losers with the reason each lost,
     the rule and its version, and any pin. Computed anew from the claims, so that it cannot drift from the rules."""
-    definition = entity_with(context, entity, field)
+    definition = entity_with(context.model, entity, field)
     golden_id = await find(context, entity, name)
     async with context.pool.acquire() as conn:
         records = (await records_of(conn, [golden_id])).get(golden_id, [])
@@ -143,11 +144,11 @@ async def explain(
     }
 
 
-def entity_with(context: Context, entity: str, field: str) -> Entity:
+def entity_with(model: Model, entity: str, field: str) -> Entity:
     """The configured entity. Raises Reject where there is none, or where it has no such field."""
-    definition = context.model.entities.get(entity)
+    definition = model.entities.get(entity)
     if definition is None:
-        raise Reject(f"no entity {entity!r}; there are {', '.join(sorted(context.model.entities))}", "unknown")
+        raise Reject(f"no entity {entity!r}; there are {', '.join(sorted(model.entities))}", "unknown")
     if field not in definition.fields:
         raise Reject(f"{entity} has no field {field!r}; it has {', '.join(sorted(definition.fields))}", "unknown")
     return definition

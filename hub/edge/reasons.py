@@ -11,6 +11,7 @@ from hub.errors import Reject
 from hub.event import Event
 from hub.fold import DELETED, field_of
 from hub.mapping import decode
+from hub.model import Model
 from hub.projection import GoldenField
 from streams import past
 from streams.context import Context
@@ -31,11 +32,11 @@ async def why(
     winner's and the losers' events who changed it, through which channel, and how the mapping reads it. With `proof` the
     value computed anew from the cited events alone, and what it would be without them. Raises Reject, also
     for more than `limit` steps."""
-    definition = inquiry.entity_with(context, entity, field)
     thing, named = await history.find(context, entity, name, limit)
     count = history.steps_until(thing, at)
     told = await past.read(context, thing.steps[:count])
     then = taken(context, thing, count, told)
+    definition = inquiry.entity_with(then.model, entity, field)
     golden_id = then.root(named)
     members = then.members(golden_id)
     if not members:
@@ -44,8 +45,8 @@ async def why(
     events = {event.event_id: event for event in told.values() if isinstance(event, Event)}
     for claim in (answer["winner"], *answer["losers"]):
         if claim and claim["event_id"] in events:
-            claim |= source(context, thing, events[claim["event_id"]], field)
-    answer |= {"at": at, "configuration": context.model.version}
+            claim |= source(then.model, events[claim["event_id"]], field)
+    answer |= {"at": at, "configuration": then.configuration}
     if proof:
         answer["proof"] = Proof(context, thing, count, told).of(definition, golden_id, field)
     return answer
@@ -58,19 +59,21 @@ def taken(
     told: dict[Place, Any],
     only: Collection[str] | None = None,
     without: str = "",
+    fixed: Then | None = None,
 ) -> Then:
-    """The thing after its first `count` steps: of its events all, or `only` these, or all `without` one."""
-    then = past.begin(context, thing)
+    """The thing after its first `count` steps: of its events all, or `only` these, or all `without` one, with what was
+    decided about them as it was in `fixed`."""
+    then = past.begin(context, thing, fixed)
     for step in thing.steps[:count]:
         counts = step.kind != "event" or (step.id != without and (only is None or step.id in only))
-        then.take(context, step, told.get(step.place) if step.place and counts else None)
+        then.take(step, told.get(step.place) if step.place and counts else None)
     return then  # fmt: skip
 
 
-def source(context: Context, thing: Past, event: Event, field: str) -> Json:
+def source(model: Model, event: Event, field: str) -> Json:
     """Where a claim comes from: its channel, who changed it where the source tells, and how the mapping reads it."""
     told = {"channel": event.channel, "author": history.author(event), "op": event.op}
-    mapping = context.model.mapping(event.system, event.object)
+    mapping = model.mapping(event.system, event.object)
     if mapping is None:
         return told
     natives = event.fields()
@@ -140,7 +143,7 @@ class Proof:
         }
 
     def _taken(self, only: Collection[str] | None = None, without: str = "") -> Then:
-        return taken(self.context, self.thing, self.count, self.told, only, without)
+        return taken(self.context, self.thing, self.count, self.told, only, without, self.whole)
 
     def _field(self, then: Then, golden_id: str, field: str) -> GoldenField | None:
         made = then.golden(golden_id)

@@ -145,7 +145,10 @@ def page(told: Document) -> str:
     body = "".join(_section(*section) for section in sections(told) if section[2])
     template = Template(files("hub.edge").joinpath("report.html").read_text(encoding="utf-8"))
     nothing = "" if body else "<p>Nothing that anybody would see changes.</p>"
-    return template.substitute(former=escape(told["from"]), to=escape(told["to"]), cards=shown, body=body + nothing)
+    style = files("hub.edge").joinpath("style.css").read_text(encoding="utf-8")
+    return template.substitute(
+        style=style, former=escape(told["from"]), to=escape(told["to"]), cards=shown, body=body + nothing
+    )
 
 
 def _section(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from connectors.kit.connector import Connector
 from connectors.kit.connector import Request as Webhook
-from hub.edge import access, inquiry, source_status, web_past
+from hub.edge import access, inquiry, source_status, web_past, web_records
 from hub.edge import history as histories
 from hub.edge.wiring import Hub
 from hub.errors import HubError, Reject
@@ -73,6 +73,7 @@ def create_app(
 
     _questions(app, hub)
     web_past.mount(app, hub.context)
+    web_records.mount(app, hub.context)
     return app
 
 

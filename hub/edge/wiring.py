@@ -3,19 +3,22 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import orjson
 import stamina
 import structlog
 
 from connectors.kit.tokens import TokenStore
 from connectors.registry import CONNECTORS
 from hub.config import Config, load
+from hub.config.loading import loads
 from hub.config.models import Audit
 from hub.drift import Threshold
 from hub.edge import embedded, tokens
@@ -91,8 +94,9 @@ async def _open(config: Config, data_dir: Path, connect: bool, env: Mapping[str,
     codec = await Codec.prepare(registry)
     context = Context(
         config.model, pool, events, codec, connectors, config.patience, credentials, config.watch, data_dir,
-        config.deployment,
+        config.deployment, model_reader(config.path),
     )  # fmt: skip
+    context.most_records = int(env.get("HUB_WHATIF_RECORDS") or context.most_records)
     stack.push_async_callback(_close, context)
     if connect:
         credentials.give(connectors, tokens.store(config, pool, data_dir, env))
@@ -108,6 +112,17 @@ def topics(config: Config) -> list[Topic]:
 def read_config(path: Path, env: Mapping[str, str] = os.environ) -> Config:
     """The configuration in a file. Raises ConfigError with every problem."""
     return load(path, MANIFESTS, env)
+
+
+def model_reader(path: Path) -> Callable[[dict[str, Any]], Model]:
+    """Reads the model of a deployed version's document; files are found beside the present one. Where its log and its state
+    were does not matter. Raises ConfigError."""
+
+    def load_model(document: dict[str, Any]) -> Model:
+        kept = {name: said for name, said in document.items() if name not in ("log", "state", "token_key")}
+        return loads(orjson.dumps(kept).decode(), MANIFESTS, {}, path).model
+
+    return load_model
 
 
 def read_model(path: Path) -> Model:

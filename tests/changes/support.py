@@ -94,6 +94,7 @@ class Deployed:
         said = Deployment(str(self.version), {"version": self.version}, "ann", "because")
         await self.hub.context.log.ensure_topics(map(golden_topic, new.entities))
         outlook = await apply(self.hub.context, self.hub.context.model, new, said, former)
+        self.hub.context.models[former] = self.hub.context.model
         self.hub.context.model, self.hub.context.configuration = new, str(self.version)
         return outlook
 

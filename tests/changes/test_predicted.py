@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hub.errors import Reject
 from hub.model import Model
 from streams import applying, preparing, whatif
 from streams.whatif import Outlook, Scope
@@ -117,10 +118,51 @@ async def test_a_sample_is_a_part_of_the_whole(hub: Stages) -> None:
     assert {(c.golden_id, c.field) for c in some.fields} <= {(c.golden_id, c.field) for c in whole.fields}
     again = await whatif.whatif(hub.context, BASE, new, Scope(sample=2))
     assert some.fields == again.fields
+    half = await whatif.whatif(hub.context, BASE, new, Scope(sample=whole.looked_at // 2))
+    ids = {change.golden_id for change in half.fields}
+    updates = [w for w in whole.writes if w.golden_id in ids and w.op == "update"]
+    assert updates, "the sample is one of which something is written"
+    assert seen([w for w in half.writes if w.golden_id in ids and w.op == "update"]) == seen(updates)
     since = await hub.context.pool.fetchval("select max(observed_at) from hub.event")
     newest, older = (Scope(since=since), Scope(until=since))
     assert 0 < (await whatif.whatif(hub.context, BASE, new, newest)).looked_at < whole.looked_at
     assert 0 < (await whatif.whatif(hub.context, BASE, new, older)).looked_at <= whole.looked_at
+
+
+async def check_bounded(hub: Stages) -> None:
+    """More records than may be held in memory are refused; a part of them is looked at, and no more than that is read."""
+    deployed = await at_rest(hub, 5, 80)
+    records = await hub.context.pool.fetchval("select count(*) from hub.record")
+    most = await hub.context.pool.fetchval("select count(*) from hub.record group by golden_id order by 1 desc limit 1")
+    assert most < records / 2, "hardly any golden records"
+    hub.context.most_records = most
+    with pytest.raises(Reject, match="--sample"):
+        await deployed.whatif(VARIANTS["rules"])
+    assert await golden_values(hub), "a deployment is refused, too, before it does anything"
+    with pytest.raises(Reject, match="HUB_WHATIF_RECORDS"):
+        await deployed.apply(VARIANTS["rules"])
+    read: list[int] = []
+    project = whatif._project
+
+    def counted(found: Outlook, state: Any, new: Model) -> Any:
+        read.append(len(state.records))
+        return project(found, state, new)
+
+    with mutation(whatif, "_project", counted):
+        await whatif.whatif(hub.context, BASE, VARIANTS["rules"], Scope(sample=1))
+    assert read[0] <= most, "more than the sample was read"
+
+
+async def test_memory_is_bounded(hub: Stages) -> None:
+    await check_bounded(hub)
+
+
+async def test_the_check_fails_where_a_sample_reads_everything(hub: Stages) -> None:
+    async def everything(conn: Any, ids: Any) -> Any:
+        return await whatif.every_record(conn)
+
+    with mutation(whatif, "_records", everything), broken("a sample reads everything"):
+        await check_bounded(hub)
 
 
 async def test_a_what_if_changes_nothing(hub: Stages) -> None:

@@ -1,5 +1,6 @@
 """Access to the questions about records: who may ask, with a token and without one; and what is answered."""
 
+import base64
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -25,6 +26,11 @@ async def asked(token: str, peer: str = "127.0.0.1") -> AsyncIterator[httpx.Asyn
         yield client
 
 
+def basic(password: str) -> dict[str, str]:
+    """What a browser sends once its user has typed the password."""
+    return {"authorization": f"Basic {base64.b64encode(f'ann:{password}'.encode()).decode()}"}
+
+
 CASES: list[tuple[str, str, str, dict[str, str], int]] = [
     ("", "127.0.0.1", "/api/v1/contact/x", {}, 200),
     ("", "::1", "/api/v1/contact/x", {"host": "[::1]:8080"}, 200),
@@ -42,6 +48,14 @@ CASES: list[tuple[str, str, str, dict[str, str], int]] = [
     (TOKEN, "127.0.0.1", "/api/v1/contact/x", {"authorization": f"Bearer {TOKEN[:-1]}"}, 401),
     (TOKEN, "127.0.0.1", "/api/v1/contact/x", {"authorization": f"Basic {TOKEN}"}, 401),
     (TOKEN, "127.0.0.1", "/healthz", {}, 200),
+    ("", "192.0.2.7", "/records/contact/x", {}, 403),
+    ("", "127.0.0.1", "/records/contact/x", {}, 200),
+    (TOKEN, "192.0.2.7", "/records", {}, 401),
+    (TOKEN, "192.0.2.7", "/records", BEARER, 200),
+    (TOKEN, "192.0.2.7", "/records", basic(TOKEN), 200),
+    (TOKEN, "192.0.2.7", "/records", basic(TOKEN[:-1]), 401),
+    (TOKEN, "192.0.2.7", "/records", {"authorization": "Basic no base64"}, 401),
+    (TOKEN, "192.0.2.7", "/api/status", basic(TOKEN), 401),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import ceil, log2
 from typing import Any
 
@@ -84,6 +85,62 @@ async def test_what_is_found_by_halves_is_what_a_linear_search_finds(
     found = [await check_found(hub, seed) for seed in chosen]
     assert sum(found) > len(chosen), "hardly any invariant was broken"
     figures("P7", histories=len(chosen), bisections=sum(found))
+
+
+async def check_ever(hub: Stages, seed: int) -> tuple[int, int]:
+    """Everything that was ever broken is found, with each time that it was; how many times it was mended, and searches."""
+    one = await empty(hub)
+    await live(one, seed, 40)
+    mended = searches = 0
+    for text in INVARIANTS:
+        told = await bisect.bisect(one.context, "contact", text, ever=True)
+        ids = [row[0] for row in await one.context.pool.fetch(EVER)]
+        wanted = {id_: spans for id_ in ids if (spans := await spans_of(one, text, id_))}
+        found = {one_["golden_id"]: [spanned(time) for time in one_["times"]] for one_ in told["breaks"]}
+        assert found == wanted, f"seed {seed}: {text}"
+        assert told["holds"] == (not wanted)
+        mended += sum(until is not None for spans in wanted.values() for _, until in spans)
+        if not wanted:
+            continue
+        verdicts = await linear(one, text, sorted(wanted))
+        numbers = sorted({s.number for id_ in wanted for s in (await past.load(one.context, id_)).steps})
+        at = numbers.index(told["first"]["processed"])
+        assert not verdicts[at], f"seed {seed}: {text} held after what was found"
+        assert at == 0 or verdicts[at - 1], f"seed {seed}: {text} was broken before"
+        assert told["folds"] <= ceil(log2(max(told["steps"], 1))), f"seed {seed}: {told['folds']} of {told['steps']}"
+        searches += 1
+    return mended, searches
+
+
+EVER = "select distinct golden_id from hub.identity where kind = 'link' and entity = 'contact'"
+
+
+def spanned(time: dict[str, Any]) -> tuple[int, int | None]:
+    return time["since"]["processed"], time["until"] and time["until"]["processed"]
+
+
+async def spans_of(hub: Stages, text: str, golden_id: str) -> list[tuple[int, int | None]]:
+    """The same place by place, each folded from the beginning."""
+    numbers = sorted({s.number for s in (await past.load(hub.context, golden_id)).steps})
+    verdicts = [True, *await linear(hub, text, [golden_id]), True]
+    ends = [n for n, (a, b) in zip(numbers, pairwise(verdicts), strict=False) if not a and b]
+    starts = [n for n, (a, b) in zip(numbers, pairwise(verdicts), strict=False) if a and not b]
+    return [(start, next((end for end in ends if end > start), None)) for start in starts]
+
+
+async def test_what_was_broken_and_mended_is_found(hub: Stages, seeds: Callable[[int], Sequence[int]]) -> None:
+    found = [await check_ever(hub, seed) for seed in seeds(20 if LONG else 1)]
+    assert sum(mended for mended, _ in found) > 3, "hardly anything was mended"
+
+
+async def test_the_check_fails_where_only_the_present_counts(hub: Stages) -> None:
+    whole = Search.breaks
+
+    def still(self: Search, *one: Any) -> list[tuple[int, int | None]]:
+        return [time for time in whole(self, *one) if time[1] is None]
+
+    with mutation(Search, "breaks", still), broken("what was mended is not found"):
+        await check_ever(hub, 0)
 
 
 def one_off(self: Search) -> int:

@@ -90,7 +90,7 @@ async def check_rebuilt(hub: Stages, seed: int) -> int:
 
 
 async def rows(hub: Stages) -> list[list[tuple[Any, ...]]]:
-    tables = ("hub.identity", "hub.decision", "hub.receipt", "hub.indexed")
+    tables = ("hub.identity", "hub.decision", "hub.receipt", "hub.deployment", "hub.indexed")
     return [[tuple(row) for row in await hub.context.pool.fetch(f"select * from {t} order by 1, 2")] for t in tables]
 
 

@@ -16,7 +16,7 @@ __all__ = ["hub"]
 
 OLD = """
 alter table hub.event drop column processed, drop column processed_at, drop column also;
-drop table hub.indexed, hub.identity, hub.decision, hub.receipt;
+drop table hub.indexed, hub.identity, hub.decision, hub.receipt, hub.deployment;
 drop sequence hub.processed;
 """
 

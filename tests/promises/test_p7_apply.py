@@ -73,8 +73,8 @@ async def test_the_check_fails_without_decisions_on_the_log(hub: Stages) -> None
 async def test_the_check_fails_without_moves_on_the_log(hub: Stages) -> None:
     whole = applying._identity
 
-    def merges_only(context: Context, decision: IdentityEvent) -> NewRecord:
-        return whole(context, replace(decision, kind="link") if decision.kind == "move" else decision)
+    def merges_only(context: Context, decision: IdentityEvent, number: int) -> NewRecord:
+        return whole(context, replace(decision, kind="link") if decision.kind == "move" else decision, number)
 
     with mutation(applying, "_identity", merges_only), broken("records are set apart and nobody is told"):
         for seed in range(20):

@@ -123,7 +123,7 @@ def by_event(log: Log) -> dict[tuple[str, str, str], Any]:
     for event, unsaid in log:
         built.unsaid[event.event_id, event.external_id] = unsaid
     for event, _ in log:
-        shadow.apply(context, built, event)
+        shadow.apply(context.model, built, event)
     return {id_: fold.dump(state.claims) for id_, state in built.records.items()}
 
 

@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 
 from hub import fold
-from streams import bulk_fold, bulk_work, rebuild, rebuild_state, replay, shadow
+from streams import bulk_fold, bulk_work, decided, rebuild, rebuild_state, replay, shadow
 from streams.hashes import partition_hashes
 from tests.connectors.hubspot_support import contact
 from tests.promises import bad_input
@@ -64,7 +64,7 @@ async def check_any_order(one: Stages, seed: int, orders: int = ORDERS, by: str 
         chunk, turns = random.choice((1, 3, 10, 5_000)), shuffled(random)
         with ExitStack() as stack:
             for owner, name, instead in (
-                (shadow, "_turns", turns), (rebuild, "_turns", turns), (shadow, "CHUNK", chunk), (rebuild, "READ", chunk),
+                (shadow, "_turns", turns), (rebuild, "_turns", turns), (decided, "CHUNK", chunk), (rebuild, "READ", chunk),
                 (rebuild_state, "BUCKET", random.choice((7, 50, 200_000))),
             ):  # fmt: skip
                 stack.enter_context(mutation(owner, name, instead))
