@@ -4,6 +4,7 @@ The slot is only looked at (`peek`) and moved on once the changes are durable in
 reads changes again and never skips one. Needs PostgreSQL 14 or later with `wal_level = logical`.
 """
 
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -35,6 +36,9 @@ SELECT data FROM pg_logical_slot_peek_binary_changes($1, NULL, $2, 'proto_versio
 PEEK_ROWS = 20_000
 """A look ends after the transaction that reaches this many rows; a larger one is read through a cursor."""
 FETCH_ROWS = 2_000
+RELEASE_SECONDS = 0.25
+"""To move the slot on reads the log again, as a look at it does, and a look leaves out what was delivered. So it is moved a
+few times a second, and at once behind IDLE_BYTES or where half a look would be such."""
 IDLE_BYTES = 1 << 20
 """Log of no interest to us is let go in portions of this size, so that an idle source costs no checkpoints."""
 
@@ -55,6 +59,9 @@ class Logical:
         self._page = page
         self._stop_on_truncate = stop_on_truncate
         self._pace = Pace()
+        self._rows = 0  # of the last look
+        self._end: tuple[Position, int] | None = None  # behind the place nothing was committed before the number
+        self._released = (0.0, 0)  # when the slot was moved on, and where to
 
     async def provision(self, conn: asyncpg.Connection) -> None:
         """Publish exactly the mapped tables. Raises ConfigError for a table that may not be published, Fatal with the
@@ -70,7 +77,7 @@ class Logical:
         async with self._session.connection() as conn:
             if position is None:
                 return {"lsn": format_lsn(await self._slot.begin(conn))}
-            await self._slot.resume(conn, parse_lsn(position["lsn"]))
+            await self._slot.resume(conn, parse_lsn(position["lsn"]), release=self._to_release(parse_lsn(position["lsn"])))
             return position
 
     async def end(self) -> int:
@@ -80,18 +87,18 @@ class Logical:
 
     def passed(self, position: Position, end: int) -> bool:
         """See `Feed.passed`."""
-        return parse_lsn(position["lsn"]) >= end
+        place, upto = self._end or (None, 0)
+        return parse_lsn(position["lsn"]) >= end or (place == position and upto >= end)
 
     async def batches(self, position: Position) -> AsyncGenerator[Batch, None]:
         """See `Feed.batches`. One look at the slot; where it found something, the next call may find more."""
         async with self._session.connection() as conn:
             upto = parse_lsn(await conn.fetchval("SELECT pg_current_wal_flush_lsn()::text"))
-            place, changes, seen = _place(position), list[Change](), False
+            place, changes = _place(position), list[Change]()
             if await self._pace.needless(place, upto):
                 return
             async with aclosing(self._steps(conn, place)) as steps:
                 async for step in steps:
-                    seen = True
                     if step.truncated and self._stop_on_truncate:
                         yield Batch(changes, _position(place))
                         raise _stop(step)
@@ -100,17 +107,33 @@ class Logical:
                     if len(changes) >= self._page:
                         yield Batch(changes, _position(place))
                         changes = []
-        self._pace.looked(place, upto, seen)
-        if not seen and upto - place.lsn > IDLE_BYTES:
+        found, complete = place != _place(position), self._rows < PEEK_ROWS
+        self._pace.looked(place, upto, found or not complete)
+        if complete and not found and upto - place.lsn > IDLE_BYTES:
             place = Place(upto)
+        self._end = (_position(place), upto) if complete else None
         if changes or place != _place(position):
-            yield Batch(changes, _position(place), partial(self._slot.release, self._session, place.lsn))
+            yield Batch(changes, _position(place), partial(self._release, place.lsn))
+
+    async def _release(self, lsn: int) -> None:
+        """All before this is durable in the hub."""
+        if self._to_release(lsn):
+            await self._slot.release(self._session, lsn)
+
+    def _to_release(self, lsn: int) -> bool:
+        """Whether it is time to move the slot on; it is done when this says so."""
+        now, (moved, to) = time.monotonic(), self._released
+        if now - moved < RELEASE_SECONDS and lsn - to < IDLE_BYTES and self._rows < PEEK_ROWS // 2:
+            return False
+        self._released = (now, lsn)
+        return True
 
     async def _steps(self, conn: asyncpg.Connection, place: Place) -> AsyncGenerator[Step, None]:
-        transactions = Transactions(self._index, place)
+        transactions, self._rows = Transactions(self._index, place), 0
         async with conn.transaction():
             cursor = await conn.cursor(PEEK, self._slot.name, PEEK_ROWS, quote(self._publication))
             while rows := await cursor.fetch(FETCH_ROWS):
+                self._rows += len(rows)
                 for row in rows:
                     message = decode(row["data"])
                     if isinstance(message, Relation) and transactions.unknown_types(message):
