@@ -77,7 +77,9 @@ class Logical:
         async with self._session.connection() as conn:
             if position is None:
                 return {"lsn": format_lsn(await self._slot.begin(conn))}
-            await self._slot.resume(conn, parse_lsn(position["lsn"]), release=self._to_release(parse_lsn(position["lsn"])))
+            await self._slot.resume(
+                conn, parse_lsn(position["lsn"]), release=self._to_release(parse_lsn(position["lsn"]))
+            )
             return position
 
     async def end(self) -> int:
