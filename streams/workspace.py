@@ -109,9 +109,9 @@ async def records_of(
     wanted, at_hand = list(golden_ids), at_hand or {}
     columns = _columns(list(at_hand))
     rows = await conn.fetch(
-        f"with others as materialized (select system, object, external_id from hub.record where golden_id = any($1)"  # noqa: S608
-        " except select * from unnest($2::text[], $3::text[], $4::text[]))"
-        f" select {RECORD_COLUMNS} from others join hub.record using (system, object, external_id)"
+        f"select {RECORD_COLUMNS} from hub.record where golden_id = any($1) and not exists"  # noqa: S608
+        " (select from unnest($2::text[], $3::text[], $4::text[]) as k (s, o, e)"
+        " where (s, o, e) = (system, object, external_id))"
         if at_hand
         else f"select {RECORD_COLUMNS} from hub.record where golden_id = any($1)",  # noqa: S608
         wanted, *(columns if at_hand else ()),
