@@ -4,7 +4,6 @@ The slot is only looked at (`peek`) and moved on once the changes are durable in
 reads changes again and never skips one. Needs PostgreSQL 14 or later with `wal_level = logical`.
 """
 
-import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -17,7 +16,7 @@ from connectors.postgresql import publication
 from connectors.postgresql.catalogue import quote
 from connectors.postgresql.feed import Batch, Position
 from connectors.postgresql.mapped import Index
-from connectors.postgresql.pace import Pace
+from connectors.postgresql.pace import Moves, Pace
 from connectors.postgresql.pgoutput import Relation, decode
 from connectors.postgresql.position import WAL_CLOCK, format_lsn, parse_lsn
 from connectors.postgresql.session import Session
@@ -36,9 +35,6 @@ SELECT data FROM pg_logical_slot_peek_binary_changes($1, NULL, $2, 'proto_versio
 PEEK_ROWS = 20_000
 """A look ends after the transaction that reaches this many rows; a larger one is read through a cursor."""
 FETCH_ROWS = 2_000
-RELEASE_SECONDS = 0.25
-"""To move the slot on reads the log again, as a look at it does, and a look leaves out what was delivered. So it is moved a
-few times a second, and at once behind IDLE_BYTES or where half a look would be such."""
 IDLE_BYTES = 1 << 20
 """Log of no interest to us is let go in portions of this size, so that an idle source costs no checkpoints."""
 
@@ -61,7 +57,7 @@ class Logical:
         self._pace = Pace()
         self._rows = 0  # of the last look
         self._end: tuple[Position, int] | None = None  # behind the place nothing was committed before the number
-        self._released = (0.0, 0)  # when the slot was moved on, and where to
+        self._moves = Moves(IDLE_BYTES, PEEK_ROWS // 2)
 
     async def provision(self, conn: asyncpg.Connection) -> None:
         """Publish exactly the mapped tables. Raises ConfigError for a table that may not be published, Fatal with the
@@ -77,9 +73,8 @@ class Logical:
         async with self._session.connection() as conn:
             if position is None:
                 return {"lsn": format_lsn(await self._slot.begin(conn))}
-            await self._slot.resume(
-                conn, parse_lsn(position["lsn"]), release=self._to_release(parse_lsn(position["lsn"]))
-            )
+            lsn = parse_lsn(position["lsn"])
+            await self._slot.resume(conn, lsn, release=self._moves.due(lsn, self._rows))
             return position
 
     async def end(self) -> int:
@@ -119,16 +114,8 @@ class Logical:
 
     async def _release(self, lsn: int) -> None:
         """All before this is durable in the hub."""
-        if self._to_release(lsn):
+        if self._moves.due(lsn, self._rows):
             await self._slot.release(self._session, lsn)
-
-    def _to_release(self, lsn: int) -> bool:
-        """Whether it is time to move the slot on; it is done when this says so."""
-        now, (moved, to) = time.monotonic(), self._released
-        if now - moved < RELEASE_SECONDS and lsn - to < IDLE_BYTES and self._rows < PEEK_ROWS // 2:
-            return False
-        self._released = (now, lsn)
-        return True
 
     async def _steps(self, conn: asyncpg.Connection, place: Place) -> AsyncGenerator[Step, None]:
         transactions, self._rows = Transactions(self._index, place), 0
