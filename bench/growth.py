@@ -37,7 +37,7 @@ from bench.machine import cpu_of, described, server_of
 from hub.edge import embedded
 from hub.edge.cli import quiet_logs
 from hub.edge.main import collect_seldom
-from hub.edge.running import until_told
+from hub.edge.stopping import until_told
 from streams.app import Workers, stage_app
 from streams.context import Context
 from streams.log import NewRecord, PostgresLog
