@@ -38,7 +38,7 @@ demo: $(if $(filter kafka,$(LOG)),.venv/kafka.stamp,.venv/run.stamp) ## Run the 
 
 test: .venv/dev.stamp ## Run the tests, on a real PostgreSQL and a real Kafka broker
 	-@[ -z "$(OTHER)" ] || $(MAKE) --no-print-directory other
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 3
 
 check: .venv/dev.stamp lint types ## Lint, types and import direction
 
