@@ -129,11 +129,10 @@ def _hear(said: Said, mapping: ObjectMap, row: Row) -> None:
     """Join what one event says, where all events before were newer."""
     stamp = [row.at, row.order, row.observed_at, row.event_id]
     unsaid: Collection[str] = row.unsaid or ()
+    if DELETED not in unsaid:
+        said.setdefault(DELETED, [row.op == "delete", *stamp])
     if row.op == "delete":
-        if DELETED not in unsaid:
-            said.setdefault(DELETED, [True, *stamp])
         return
-    said.setdefault(DELETED, [False, *stamp])
     for name, value in decode(mapping, orjson.loads(row.payload)).values.items():
         if name in unsaid:
             continue

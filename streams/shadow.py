@@ -106,7 +106,8 @@ def apply(model: Model, shadow: Shadow, event: Event) -> None:
         state.home = state.golden_id = home
         unsaid = shadow.unsaid.get((one.event_id, one.external_id), frozenset())
         alive = {} if one.op == "delete" else {DELETED: False}
-        said = alive | {name: strip(value) for name, value in reading.values.items() if name not in unsaid}
+        told = alive | reading.values
+        said = {name: strip(value) for name, value in told.items() if name not in unsaid}
         state.claims = fold.fold(state.claims, claims_of(said, one.at, one.clock))
         deleted = state.claims.get(DELETED)
         state.gone = bool(deleted and deleted.value)

@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 
 from hub import fold
+from hub.change import Change
 from streams import bulk_fold, bulk_work, decided, rebuild, rebuild_state, replay, shadow
 from streams.hashes import partition_hashes
 from tests.connectors.hubspot_support import contact
@@ -25,7 +26,7 @@ from tests.promises import bad_input
 from tests.promises.mutations import broken, mutation
 from tests.stages.conftest import hub
 from tests.stages.histories import live
-from tests.stages.support import Stages, empty
+from tests.stages.support import SECOND, START, Stages, empty
 
 __all__ = ["hub"]
 
@@ -80,6 +81,21 @@ async def test_any_interleaving_gives_the_bytes_of_live(
     chosen = seeds(400 if LONG else 5)
     rebuilt = [await check_any_order(await empty(hub), seed, by=by) for seed in chosen for by in BY]
     figures("P7", histories=len(chosen), rebuilds=sum(rebuilt))
+
+
+@pytest.mark.parametrize("by", BY)
+async def test_a_late_report_brings_nothing_back_in_a_replay(hub: Stages, by: str) -> None:
+    """Of a record that ended, and ended once more in other words, from between the two ends."""
+    at = [START + n * SECOND for n in range(4)]
+    place = ("shop", "customers", "1")
+    await hub.tell(Change(*place, {"email": "eva@example.com", "city": "Bonn"}, version=at[0], at=at[0]))
+    for n in (1, 3):
+        await hub.tell(Change(*place, {}, "delete", version=at[n], at=at[n]))
+    await hub.tell(Change(*place, {"city": "Berlin"}, version=at[2], at=at[2]))
+    assert await hub.context.pool.fetchval("select gone from hub.record")
+    found = await BY[by](hub)
+    assert found.differences == []
+    assert found.hashes == found.live
 
 
 def last_wins(left: fold.Claim | None, right: fold.Claim) -> fold.Claim:
