@@ -10,6 +10,7 @@ from connectors.kit.allowance import Priority
 from connectors.kit.line import calling
 from hub.change import Change, Notice
 from hub.errors import HubError, Reject, Retry
+from hub.event import canonical
 from streams import metrics, tracing
 from streams.batches import process
 from streams.capture import to_records
@@ -108,7 +109,7 @@ async def take(context: Context, notices: Sequence[Notice], parent: str | None =
                 "notice",
                 {
                     "system": n.system, "object": n.object, "external_id": n.external_id, "kind": n.kind, "at": n.at,
-                    "observed_at": observed, "data": orjson.dumps(dict(n.data)),
+                    "observed_at": observed, "data": canonical(dict(n.data)),
                     "trace": _trace(n, observed, parent) if tracing.on() else None,
                 },
             ),

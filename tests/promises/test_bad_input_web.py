@@ -75,8 +75,10 @@ async def check_odd_webhooks(database: str) -> int:
         assert await notices(hub) == [], "an odd webhook left a notice"
         nul = orjson.dumps([EVENT | {"eventId": "a\x00b", "subscriptionType": "contact.creation"}])
         assert await post(url, nul) == 200
+        vast = orjson.dumps([EVENT]).replace(b'"eventId":1', b'"eventId":{"n":1' + b"0" * 30 + b',"f":1.5}')
+        assert await post(url, vast) == 200, "a number that nobody reads"
         assert await post(url, orjson.dumps([EVENT])) == 200
-        assert len(await notices(hub)) == 2
+        assert len(await notices(hub)) == 3
         return len(ODD)
 
 
