@@ -31,8 +31,6 @@ from streams.records import NewRecord
 from streams.sources import LOOK_SECONDS, Orders
 from streams.topics import changes_topic
 
-TOLD_SECONDS = 0.5
-
 log = structlog.get_logger(__name__)
 
 
@@ -49,7 +47,6 @@ class Capture:
         self.name = f"{system}/{stream.name}"
         self._complete = False  # what the first read yields is no habit
         self._noted = -1.0
-        self._told = 0.0  # when it was last noted that the end was reached
         self.busy_since: float | None = None  # of the poll in hand, when it last moved; seconds of time.monotonic()
 
     async def step(self) -> int:
@@ -60,19 +57,9 @@ class Capture:
         with calling(Priority.POLL if self._complete else Priority.BACKFILL):
             captured, ended = await self._read(checkpoint)
         if ended:
-            if self._worth_telling():
-                await self._reached_end(began)
+            await self._reached_end(began)
             self.healthy, self.last_error = True, None
         return captured
-
-    def _worth_telling(self) -> bool:
-        """Whether to note that the end was reached: the first time, after trouble, where somebody waits for it, and twice a
-        second, for each note is a commit."""
-        now = time.monotonic()
-        if self._complete and self.healthy and not self.context.poll_now.is_set() and now - self._told < TOLD_SECONDS:
-            return False
-        self._told = now
-        return True
 
     async def _read(self, checkpoint: Checkpoint | None) -> tuple[int, bool]:
         """How many changes were captured, and whether nothing was left; a stream that is halted ends before."""

@@ -14,7 +14,7 @@ from tests.e2e.systems import Systems, systems_on
 @pytest.fixture
 async def systems(postgres: Embedded, tmp_path: Path) -> AsyncIterator[Systems]:
     """Three systems with overlapping, conflicting contents; no hub yet."""
-    async with systems_on(postgres, tmp_path) as systems:
+    async with systems_on(postgres, tmp_path, scale=0.02) as systems:
         yield systems
 
 

@@ -58,7 +58,7 @@ async def test_limits_errors_and_lost_answers(systems: Systems) -> None:
 
 async def test_webhooks_that_come_twice_late_in_disorder_or_not_at_all(postgres: Embedded, tmp_path: Path) -> None:
     settings = {"hubspot": {"deletes_seconds": 1, "poll_seconds": 1}}
-    async with systems_on(postgres, tmp_path, settings=settings) as systems:
+    async with systems_on(postgres, tmp_path, scale=0.02, settings=settings) as systems:
         mode = {"duplicate": 0.4, "drop": 0.3, "delay_seconds": 0.5, "reorder": True, "seed": 3}
         await systems.webhooks(**mode)
         await sandboxes.control(systems.hubspot, "seed", {"app": {"indexLagSeconds": LAG_SECONDS}})

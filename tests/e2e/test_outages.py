@@ -65,7 +65,7 @@ async def test_postgresql_stops_and_comes_back(tmp_path: Path) -> None:
     with TemporaryDirectory(prefix="hub-test-", ignore_cleanup_errors=True) as directory:
         server = await embedded.start_async(Path(directory) / "data")
         try:
-            async with systems_on(server, tmp_path, scale=0.03) as systems:
+            async with systems_on(server, tmp_path, scale=0.02) as systems:
                 server.stop()
                 async with running(systems) as hub:
                     await asyncio.sleep(2.0)
@@ -88,7 +88,7 @@ async def test_postgresql_stops_and_comes_back(tmp_path: Path) -> None:
 @pytest.mark.kafka
 async def test_the_kafka_broker_stops_and_comes_back(postgres: Embedded, broker: Broker, tmp_path: Path) -> None:
     TAGS.clear()
-    async with systems_on(postgres, tmp_path, scale=0.03, log=broker.url) as systems:
+    async with systems_on(postgres, tmp_path, scale=0.02, log=broker.url) as systems:
         async with running(systems) as hub:
             await healthy(hub)
             await edit(systems, "before")
@@ -130,7 +130,7 @@ async def test_a_vendor_goes_away_and_comes_back(postgres: Embedded, tmp_path: P
         yield await vendors[name].start()
         await vendors[name].stop()
 
-    async with systems_on(postgres, tmp_path, scale=0.03, sandbox=sandbox) as systems:
+    async with systems_on(postgres, tmp_path, scale=0.02, sandbox=sandbox) as systems:
         async with running(systems) as hub:
             await systems.read_once()
             await edit(systems, "before")

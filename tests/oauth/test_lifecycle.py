@@ -39,7 +39,7 @@ APP = """client_id: sandbox-client
 @pytest.fixture
 async def systems(postgres: Embedded, tmp_path: Path) -> AsyncIterator[Systems]:
     """Three systems, HubSpot with an app instead of a token, and refresh tokens for one use."""
-    async with systems_on(postgres, tmp_path, rules={"access_token: ${HUBSPOT_TOKEN}": APP}) as made:
+    async with systems_on(postgres, tmp_path, scale=0.01, rules={"access_token: ${HUBSPOT_TOKEN}": APP}) as made:
         await sandboxes.control(made.hubspot, "seed", {"oauth": {"rotate": True, "pkce": "required"}})
         made.env["HUB_TOKEN_KEY"] = KEY
         yield made

@@ -6,7 +6,7 @@ other.
 """
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from random import Random
@@ -29,6 +29,13 @@ from streams.workspace import GoldenState, RecordState
 from tests.simulation.parts import Partition, Queued, Said, append, by_key
 from tests.simulation.vendor import Clock, Crash, Vendor
 from tests.stages.support import split
+
+
+def lives(goldens: Mapping[str, GoldenState], golden_id: str) -> str:
+    """The golden id under which a golden record lives."""
+    while into := goldens[golden_id].merged_into:
+        golden_id = into
+    return golden_id
 
 
 @dataclass
@@ -143,10 +150,7 @@ class Twin:
             if (entity, *key) in self.keys:
                 known[entity, key] = self.keys[entity, *key]
             if key[0] == "golden" and key[1] in self.goldens:
-                lives = key[1]
-                while into := self.goldens[lives].merged_into:
-                    lives = into
-                known[entity, key] = lives
+                known[entity, key] = lives(self.goldens, key[1])
         return known
 
     def _minted(self, readings: Sequence[Reading]) -> dict[RecordId, str]:
@@ -330,7 +334,9 @@ class Twin:
         id_ = (write.target, write.object, receipt.external_id)
         state = self.records.get(id_)
         if state is None or not state.golden_id:
-            state = self.records[id_] = receipts._created(write, id_, stored=False)
+            state = self.records[id_] = receipts._created(
+                write, id_, lives(self.goldens, write.golden_id), stored=False
+            )
             self.keys.setdefault((state.entity, "record", "/".join(id_)), write.golden_id)
         receipts._acknowledge(state, write, receipt, self.clock.now)
 
