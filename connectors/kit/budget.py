@@ -85,7 +85,7 @@ class Budget:
         if self._turns is not None:
             self._turns.cancel()
             await asyncio.wait([self._turns])
-            self._permits = 0
+            self._permits = self._begun = 0
             with suppress(Exception):
                 await self._turn()
 

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from connectors.kit.allowance import Limit, Priority, Told
+from connectors.kit.allowance import Ask, Grant, Limit, Priority, Told
 from connectors.kit.budget import Budget, Budgets, inherited, local, using
+from connectors.kit.keeping import InProcess
 from connectors.kit.line import calling
 from hub.errors import Retry
 
@@ -218,3 +219,18 @@ async def test_connectors_take_the_budgets_of_the_block_they_are_made_in(kept: B
     assert local() is local()
     assert kept.of("a/1", Limit(10)) is kept.of("a/1", Limit(99))
     assert kept.of("a/1", Limit()) is not kept.of("a/2", Limit())
+
+
+async def test_a_budget_that_is_closed_right_after_a_call_asks_for_no_more() -> None:
+    asked: list[Ask] = []
+
+    class Listening(InProcess):
+        async def turn(self, account: str, limit: Limit, ask: Ask) -> Grant:
+            asked.append(ask)
+            return await super().turn(account, limit, ask)
+
+    budget = Budget("a", Limit(5, WINDOW, 50), Listening())
+    async with budget.call():
+        pass
+    await budget.aclose()
+    assert (asked[-1].ahead, asked[-1].busy) == (0, 0), asked[-1]
