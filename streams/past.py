@@ -24,6 +24,7 @@ from streams.context import Context
 from streams.decided import Decided
 from streams.in_force import InForce
 from streams.records import Place
+from streams.rereading import Unsaid as Redecided
 from streams.rereading import reread_thing
 from streams.topics import RECEIPTS
 from streams.workspace import RecordState
@@ -61,18 +62,21 @@ whether the event answered a write of the hub."""
 class Past:
     """What is known of one thing's past without reading its payloads. `ids` are all golden ids that merges ever brought
     together with it; `homes` the golden id that each record was linked to first, and `linked` the number of the step that
-    linked it; `unsaid` what events did not claim when they were processed, and `decided` all that was ever decided of it;
+    linked it; `decided` is all that was ever decided of its events, the first of each when that was processed;
     `first` what was in force before the first step (None: what the process works by)."""
 
     ids: frozenset[str]
     entity: str
     homes: dict[RecordId, str]
     linked: dict[RecordId, int]
-    unsaid: Unsaid = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     decided: dict[tuple[str, str], list[Decision]] = field(default_factory=dict)
     entities: dict[str, str] = field(default_factory=dict)
     first: InForce | None = None
+
+    def unsaid(self) -> Unsaid:
+        """What events did not claim when they were processed."""
+        return {key: some[0][1] for key, some in self.decided.items()}
 
     def upto(self, at: int) -> int:
         """How many steps had been processed at an instant, in microseconds since 1970."""
@@ -103,8 +107,8 @@ async def load(context: Context, golden_id: str) -> Past:
     moves = [row for row in identity if row["kind"] != "link"]
     steps, first = _in_force(_steps(events, receipts, moves), await in_force.deployments(context))
     return Past(
-        frozenset(ids), links[0]["entity"], homes, linked, {key: some[0][1] for key, some in decided.items()}, steps,
-        decided, {row["golden_id"]: row["entity"] for row in identity}, first,
+        frozenset(ids), links[0]["entity"], homes, linked, steps, decided,
+        {row["golden_id"]: row["entity"] for row in identity}, first,
     )  # fmt: skip
 
 
@@ -223,8 +227,8 @@ class Then:
     sights: dict[RecordId, RecordState] = field(default_factory=dict)
     number: int = 0
     events: dict[Place, Event] = field(default_factory=dict)
-    redecided: dict[int, Mapping[tuple[str, RecordId], tuple[frozenset[str], bool]]] = field(default_factory=dict)
-    fixed: Mapping[int, Mapping[tuple[str, RecordId], tuple[frozenset[str], bool]]] | None = None
+    redecided: dict[int, Redecided] = field(default_factory=dict)
+    fixed: Mapping[int, Redecided] | None = None
     frozen: dict[str, Projected] = field(default_factory=dict)
 
     def take(self, step: Step, told: Any) -> None:
@@ -240,7 +244,7 @@ class Then:
         elif step.kind == "event" and told is not None and step.place:
             self.events[step.place] = told
             shadow.apply(self.model, self.built, told)
-            sight.see(self.model, self.sights, told, self.past.unsaid)
+            sight.see(self.model, self.sights, told, self.built.unsaid)
         elif told is not None and told["outcome"] in TAKEN:
             sight.acknowledge(self.model, self.sights, told, self.past.linked, step.number)
 
@@ -298,7 +302,7 @@ class Then:
 def begin(context: Context, past: Past, fixed: Then | None = None) -> Then:
     """The thing before its first step; with what deployments decided as it was in `fixed`."""
     entities = dict.fromkeys(past.homes, past.entity)
-    built = shadow.Shadow(homes=dict(past.homes), entities=entities, unsaid=past.unsaid)
+    built = shadow.Shadow(homes=dict(past.homes), entities=entities, unsaid=past.unsaid())
     model = past.first.model if past.first else context.model
     configuration = past.first.version if past.first else context.configuration or model.version
     return Then(model, configuration, past, built, fixed=fixed.redecided if fixed else None)

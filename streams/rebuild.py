@@ -29,7 +29,7 @@ from streams.project import STAGE
 from streams.rebuild_state import State, begin, load, step, steps
 from streams.records import Offsets, Record
 from streams.scope import Scope
-from streams.shadow import _turns
+from streams.shadow import turns
 from streams.topics import DECISIONS
 from streams.topics import IDENTITY as IDENTITIES
 
@@ -67,7 +67,7 @@ class Rebuild:
         ends = {**self.state.decided, **self.state.upto}
         total = sum(ends.values())
         self.parked = await read_parked(self.context)
-        for (topic, partition), end in [*_turns(self.state.decided), *_turns(self.state.upto)]:
+        for (topic, partition), end in [*turns(self.state.decided), *turns(self.state.upto)]:
             name = f"{topic} {partition}"
             async for records, behind in self._chunks(topic, partition, done.get(name, 0), end):
                 await self._spill(topic, place(topic, partition, records[0].offset), records)

@@ -34,6 +34,10 @@ ALL = "*"
 """In place of a field: all of them, for the record was not read at all before."""
 
 
+Unsaid = Mapping[tuple[str, RecordId], tuple[frozenset[str], bool]]
+"""(event id, record) -> fields that are no claims, and whether the event answered a write of the hub."""
+
+
 @dataclass(slots=True)
 class Reread:
     """records    every record as it is under the new configuration; those that it changes are new objects
@@ -51,7 +55,7 @@ class Reread:
     past: tuple[dict[RecordId, set[Key]], dict[RecordId, set[Key]]] = field(default_factory=lambda: ({}, {}))
     reasons: Mapping[RecordId, str] = field(default_factory=dict)
     events: int = 0
-    fixed: Mapping[tuple[str, RecordId], tuple[frozenset[str], bool]] | None = None
+    fixed: Unsaid | None = None
 
 
 async def reread(
@@ -86,7 +90,7 @@ def reread_thing(
     live: Mapping[RecordId, RecordState],
     events: Sequence[Event],
     decided: Decided,
-    fixed: Mapping[tuple[str, RecordId], tuple[frozenset[str], bool]] | None,
+    fixed: Unsaid | None,
 ) -> Reread:
     """The same for one thing's records, whose events are given in the order of the log; keys aside. With `fixed`, nothing is
     decided anew: that, or else what was decided before, is what events did not say."""

@@ -48,7 +48,7 @@ async def catch_up(context: Context, shadow: Shadow, upto: dict[tuple[str, int],
     await read_decisions(context, shadow)
     topics = set(change_topics(context))
     total = sum(end for (topic, _), end in upto.items() if topic in topics)
-    for (topic, partition), end in _turns(upto):
+    for (topic, partition), end in turns(upto):
         if topic in topics:
             start = shadow.done.get((topic, partition), 0)
             async for record in through(context, topic, partition, end, start=start):
@@ -61,7 +61,7 @@ async def catch_up(context: Context, shadow: Shadow, upto: dict[tuple[str, int],
     progress(total, total)
 
 
-def _turns(upto: dict[tuple[str, int], int]) -> list[tuple[tuple[str, int], int]]:
+def turns(upto: dict[tuple[str, int], int]) -> list[tuple[tuple[str, int], int]]:
     """In which order the partitions are read, and how far at each turn. Any will do, for the fold is a join."""
     return sorted(upto.items())
 

@@ -151,7 +151,8 @@ def told_of(thing: Past, step: Step, said: Any) -> Json:
 
 def event_told(thing: Past, event: Event) -> Json:
     """An event as it stands on the log, with what it did not claim (the hub's own, or only touched along)."""
-    unsaid = {record: sorted(names) for (id_, record), names in thing.unsaid.items() if id_ == event.event_id}
+    decided = ((id_, thing.decided.get((event.event_id, id_))) for id_ in (event.external_id, *event.merged))
+    unsaid = {id_: sorted(some[0][1]) for id_, some in decided if some}
     return {
         "event_id": event.event_id, "system": event.system, "object": event.object, "external_id": event.external_id,
         "op": event.op,

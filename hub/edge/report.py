@@ -1,6 +1,7 @@
 """Report: what would change, as one document, as tables for a terminal, and as a page that stands by itself."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -145,10 +146,15 @@ def page(told: Document) -> str:
     body = "".join(_section(*section) for section in sections(told) if section[2])
     template = Template(files("hub.edge").joinpath("report.html").read_text(encoding="utf-8"))
     nothing = "" if body else "<p>Nothing that anybody would see changes.</p>"
-    style = files("hub.edge").joinpath("style.css").read_text(encoding="utf-8")
     return template.substitute(
-        style=style, former=escape(told["from"]), to=escape(told["to"]), cards=shown, body=body + nothing
+        style=style(), former=escape(told["from"]), to=escape(told["to"]), cards=shown, body=body + nothing
     )
+
+
+@cache
+def style() -> str:
+    """The style of all pages."""
+    return files("hub.edge").joinpath("style.css").read_text(encoding="utf-8")
 
 
 def _section(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

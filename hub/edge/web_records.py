@@ -6,7 +6,7 @@ stands in it as text. Whoever may ask below /api may see the pages (see `access`
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -20,6 +20,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from hub.edge import history, reasons
 from hub.edge.inquiry import Json
 from hub.edge.output import text
+from hub.edge.report import style
 from hub.edge.step_lines import became, said, who
 from hub.edge.web_past import STEPS, At
 from hub.errors import Reject
@@ -75,12 +76,6 @@ def page(context: Context, title: str, body: Html, asked: Json | None = None, st
         at=escape(asked.get("at", "")), body=body,
     )  # fmt: skip
     return HTMLResponse(made, status, headers())
-
-
-@cache
-def style() -> str:
-    """The style of all pages."""
-    return files("hub.edge").joinpath("style.css").read_text(encoding="utf-8")
 
 
 @cache
@@ -179,11 +174,11 @@ def _anchor(address: str, words: str, title: str = "") -> Html:
     return Html(f'<a href="{escape(address)}"{named}>{escape(words)}</a>')
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], marked: Iterable[int] = ()) -> Html:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], marked: Container[int] = ()) -> Html:
     """A part of the page that can be folded away; every cell as text, but for what is markup already."""
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in columns)
     lines = "".join(
-        f"<tr{' class=now aria-current=true' if n in set(marked) else ''}>{''.join(map(_cell, row))}</tr>"
+        f"<tr{' class=now aria-current=true' if n in marked else ''}>{''.join(map(_cell, row))}</tr>"
         for n, row in enumerate(rows)
     )
     return Html(

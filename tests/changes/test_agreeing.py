@@ -14,6 +14,7 @@ from hub.edge.wiring import Hub, open_hub, read_config
 from hub.errors import Reject
 from streams import applying, in_force, versions
 from tests.changes.support import BASE, VARIANTS, Deployed
+from tests.config.samples import HUBSPOT_ALONE
 from tests.e2e.process import COMMAND
 from tests.promises.mutations import broken, mutation
 from tests.stages.conftest import hub
@@ -21,16 +22,7 @@ from tests.stages.support import Stages
 
 __all__ = ["hub"]
 
-CONFIG = """
-version: 1
-log: embedded
-state: ${STATE}
-systems:
-  hubspot:
-    connector: hubspot
-    access_token: ${TOKEN}
-    client_secret: ${TOKEN}
-    objects: [contacts]
+CONFIG = f"""{HUBSPOT_ALONE}
 entities:
   contact:
     match: [email]
@@ -71,7 +63,7 @@ class Site:
 @pytest.fixture
 async def site(database: str, tmp_path: Path) -> Site:
     """A hub with one configuration in effect, and two contacts that share a telephone number."""
-    site = Site(tmp_path / "hub.yaml", {**os.environ, "STATE": database, "TOKEN": "t"})
+    site = Site(tmp_path / "hub.yaml", {**os.environ, "STATE": database, "TOKEN": "t", "SECRET": "s"})
     async with site.opened() as hub:
         await versions.adopt(hub.context, hub.config.document, "ann")
         stages = Stages(hub.context)

@@ -162,3 +162,18 @@ def highest(claims: list[dict[str, Any]]) -> Any:
 def problems(error: ConfigError) -> list[Problem]:
     """Without the file's name in front of the place."""
     return [Problem(p.where.removeprefix("hub.yaml:"), p.what, p.suggestion) for p in error.problems]
+
+
+HUBSPOT_ALONE = """
+version: 1
+log: embedded
+state: ${STATE}
+systems:
+  hubspot:
+    connector: hubspot
+    access_token: ${TOKEN}
+    client_secret: ${SECRET}
+    base_url: http://127.0.0.1:9
+    objects: [contacts]
+"""
+"""A hub with one system, whose contacts are read; nobody answers at its address."""

@@ -19,21 +19,10 @@ from streams.capture import to_records
 from streams.project import Project
 from streams.records import Batch, Record, partition_of
 from streams.topics import notices_topic
+from tests.config.samples import HUBSPOT_ALONE
 from tests.promises.mutations import mutation
 
 SECRET = "only-for-tests"
-CONFIG = """
-version: 1
-log: embedded
-state: ${STATE}
-systems:
-  hubspot:
-    connector: hubspot
-    access_token: ${TOKEN}
-    client_secret: ${SECRET}
-    base_url: http://127.0.0.1:9
-    objects: [contacts]
-"""
 EVENT = {
     "eventId": 1, "subscriptionId": 2, "portalId": 3, "occurredAt": 1_750_000_000_000,
     "subscriptionType": "contact.propertyChange", "attemptNumber": 0, "objectId": 77,
@@ -45,7 +34,7 @@ EVENT = {
 async def served(database: str) -> AsyncIterator[tuple[Hub, str]]:
     """A hub that hosts no stage: webhooks and questions only."""
     env = {"STATE": database, "TOKEN": "t", "SECRET": SECRET}
-    config = loads(CONFIG, MANIFESTS, env, Path("hub.yaml"))
+    config = loads(HUBSPOT_ALONE, MANIFESTS, env, Path("hub.yaml"))
     async with open_hub(config, env=env) as hub, running.started(hub, (), port=0) as started:
         yield hub, started.url
 

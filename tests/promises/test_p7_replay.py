@@ -65,7 +65,7 @@ async def check_any_order(one: Stages, seed: int, orders: int = ORDERS, by: str 
         chunk, turns = random.choice((1, 3, 10, 5_000)), shuffled(random)
         with ExitStack() as stack:
             for owner, name, instead in (
-                (shadow, "_turns", turns), (rebuild, "_turns", turns), (decided, "CHUNK", chunk), (rebuild, "READ", chunk),
+                (shadow, "turns", turns), (rebuild, "turns", turns), (decided, "CHUNK", chunk), (rebuild, "READ", chunk),
                 (rebuild_state, "BUCKET", random.choice((7, 50, 200_000))),
             ):  # fmt: skip
                 stack.enter_context(mutation(owner, name, instead))
