@@ -33,10 +33,7 @@ class Consumer(SharingConsumer):
         """Commit what is handled, then leave the group so that others take over at once."""
         await super().on_stop()
         self._wake.set()
-        membership, self._membership = self._membership, None
-        if membership:
-            with suppress(*DOWN):
-                await membership.leave()
+        await self._leave()
         if self._reader:
             await self._reader.close()
 

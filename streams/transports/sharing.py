@@ -8,7 +8,7 @@ import asyncpg
 from faust.types import TP
 from mode import Service
 
-from streams.transports.batches import BatchConsumer
+from streams.transports.batches import QUIESCE_SECONDS, BatchConsumer
 from streams.transports.membership import Membership
 from streams.transports.reader import Reader
 from streams.transports.unused import StreamsOnly
@@ -18,12 +18,14 @@ MEMBERS_SECONDS = 1.0
 # How soon a partition is tried again that its former owner has not released yet.
 WAITING_SECONDS = 0.1
 REJOIN_SECONDS = 0.5
+LEAVE_SECONDS = 2 * QUIESCE_SECONDS
 
 # PostgreSQL is away, stopping, starting or full. Anything else is a fault and breaks the app down.
 DOWN = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that broke in the middle of something
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -45,6 +47,7 @@ class SharingConsumer(StreamsOnly, BatchConsumer):
         self._look = asyncio.Event()
         self._subscribed = asyncio.Event()
         self._away = False
+        self._talking = asyncio.Lock()  # a session can be asked one thing at a time
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Ask for the topics; partitions are assigned in the background, as Faust expects."""
@@ -68,13 +71,17 @@ class SharingConsumer(StreamsOnly, BatchConsumer):
                 await self.sleep(REJOIN_SECONDS)
 
     async def _be_member(self) -> None:
-        self._membership = membership = await Membership.join(
+        membership = await Membership.join(
             self.app.log_url, self.app.conf.id, self._topics, on_records=self._wake.set, on_change=self._look.set
         )
-        first = True
+        if self.should_stop:
+            membership.abandon()
+            return
+        self._membership, first = membership, True
         while not self.should_stop and self._membership is membership:
             self._look.clear()
-            settled = await self._rebalance(membership, first)
+            async with self._talking:
+                settled = await self._rebalance(membership, first)
             first = False
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._look.wait(), MEMBERS_SECONDS if settled else WAITING_SECONDS)
@@ -100,6 +107,17 @@ class SharingConsumer(StreamsOnly, BatchConsumer):
         self._generation += 1
         self.app.consumer_generation_id = self._generation
         await self.on_partitions_assigned(self.assignment(), self._generation)
+
+    async def _leave(self) -> None:
+        """Leave the group for good, once what is being asked of the session is answered."""
+        membership, self._membership = self._membership, None
+        if membership is None:
+            return
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS), self._talking:
+                await membership.leave()
+        except DOWN:
+            membership.abandon()
 
     async def _lose_all(self) -> None:
         membership, self._membership = self._membership, None

@@ -5,14 +5,18 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 
+import asyncpg
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from streams.app import StageApp, Workers, stage_app
-from streams.log import Batch, Log, NewRecord
+from streams.log import Batch, Log, NewRecord, PostgresLog
 from streams.stage import CALL_RECORDS, WAITING_RECORDS
 from streams.topics import Topic
+from streams.transports.membership import Membership
+from streams.transports.sharing import SharingConsumer
 from tests.log.support import Worker, everything, numbered, until
+from tests.promises.mutations import broken, mutation
 
 Start = Callable[..., Worker]
 
@@ -242,3 +246,43 @@ async def test_a_record_larger_than_the_bounds_still_gets_through(
     await workers.start()
     await until(lambda: len(seen.handled()) == 30)
     await workers.stop()
+
+
+async def check_leaves_in_order(database: str, pool: asyncpg.Pool) -> None:
+    """A worker that is told to stop while it asks for partitions gets its answer, and is a member no longer."""
+    topic, taking, broken_by = Topic("test.leaving", key="any"), asyncio.Event(), list[Exception]()
+    await PostgresLog(pool).ensure_topics([topic])
+    take = Membership.take
+
+    async def slowly(self: Membership, wanted: set[int]) -> set[int]:
+        taking.set()
+        try:
+            await self._conn.execute("select pg_sleep(0.5)")
+            return await take(self, wanted)
+        except Exception as error:
+            broken_by.append(error)
+            raise
+
+    with mutation(Membership, "take", slowly):
+        workers = Workers([stage_app("leaving", database, [topic.name], Seen())])
+        await workers.start()
+        await asyncio.wait_for(taking.wait(), 60)
+        await workers.stop()
+    assert not broken_by, f"it was cut off: {broken_by}"
+    sessions = "select count(*) from pg_stat_activity where application_name = 'hub-leaving'"
+    assert await pool.fetchval(sessions) == 0, "it left its session behind"
+
+
+async def test_a_worker_that_stops_while_it_asks_for_partitions_leaves_in_order(
+    database: str, pool: asyncpg.Pool
+) -> None:
+    await check_leaves_in_order(database, pool)
+
+
+async def test_the_check_of_leaving_fails_where_two_talk_at_once(database: str, pool: asyncpg.Pool) -> None:
+    async def at_once(self: SharingConsumer) -> None:
+        assert self._membership
+        await self._membership.leave()
+
+    with mutation(SharingConsumer, "_leave", at_once), broken("two talk over one session"):
+        await check_leaves_in_order(database, pool)
