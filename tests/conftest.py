@@ -15,6 +15,7 @@ from hub.edge import embedded, kafka_local
 from hub.edge.embedded import Embedded
 from hub.edge.kafka_local import Broker
 from hub.edge.main import collect_seldom
+from tests.brokers import emptied
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -103,8 +104,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 @pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    """A Kafka broker of the test's own: topics have the same names in every run."""
+async def broker(kafka: Broker) -> Broker:
+    """The same broker, emptied."""
+    return await emptied(kafka)
+
+
+@pytest.fixture
+async def own_broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    """A Kafka broker of the test's own, for one that kills workers: a broker waits for those until their time is over."""
     directory = tmp_path / "kafka"
     yield await asyncio.to_thread(kafka_local.up, directory, 0)
     await asyncio.to_thread(kafka_local.down, directory)

@@ -33,10 +33,10 @@ async def serve(name: str, port: int, seed: Path | None = None) -> None:
 
 
 @asynccontextmanager
-async def process(name: str) -> AsyncIterator[str]:
-    """A sandbox in a process of its own; yields its address, and ends the process at the end."""
+async def process(name: str, start: Callable[..., Any] = asyncio.create_subprocess_exec) -> AsyncIterator[str]:
+    """A sandbox in a process of its own, made by `start`; yields its address, and ends the process at the end."""
     command = (sys.executable, "-m", "hub.edge", "sandbox", name)
-    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    child = await start(*command, stdout=asyncio.subprocess.PIPE)
     assert child.stdout is not None
     try:
         line = await asyncio.wait_for(child.stdout.readline(), 30.0)

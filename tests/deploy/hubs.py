@@ -15,6 +15,7 @@ import asyncpg
 import httpx
 
 from hub.edge.embedded import Embedded
+from tests import children
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 300.0
@@ -23,7 +24,7 @@ PATIENCE_SECONDS = 300.0
 class Process:
     """`hub <arguments>` with a web server at `url`."""
 
-    def __init__(self, child: asyncio.subprocess.Process, url: str, log: Path) -> None:
+    def __init__(self, child: children.Child, url: str, log: Path) -> None:
         self.child = child
         self.url = url
         self.log = log
@@ -74,7 +75,7 @@ async def hub(arguments: list[str], env: Mapping[str, str], port: int, directory
     log = directory / f"hub-{port}.log"
     environment = {**os.environ, **env, "PYTHONPATH": str(ROOT), "HUB_PORT": str(port)}
     with log.open("w") as file:
-        child = await asyncio.create_subprocess_exec(
+        child = await children.start(
             sys.executable, "-m", "hub.edge", *arguments, env=environment, cwd=directory, stdout=file, stderr=file
         )
     process = Process(child, f"http://127.0.0.1:{port}", log)

@@ -20,6 +20,7 @@ from hub.receipt import Deferred, Held, Refused, Unchanged
 from streams import metrics
 from streams.capture import to_records
 from streams.metrics import METRICS, Kind, Metric
+from tests.brokers import emptied
 from tests.deploy.hubs import TwoSystems, two_systems, until
 
 LOGS = ["embedded", pytest.param("kafka", marks=pytest.mark.kafka)]
@@ -29,7 +30,7 @@ LOGS = ["embedded", pytest.param("kafka", marks=pytest.mark.kafka)]
 async def systems(postgres: Embedded, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[TwoSystems]:
     """Two systems; parametrise with "kafka" for a hub on the real broker."""
     kind = getattr(request, "param", "embedded")
-    log = request.getfixturevalue("kafka").url if kind == "kafka" else kind
+    log = (await emptied(request.getfixturevalue("kafka"))).url if kind == "kafka" else kind
     async with two_systems(postgres, tmp_path, log) as made:
         yield made
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 
+from tests import children
+from tests.children import PIPE, Child
 from tests.e2e.systems import Systems
 
 COMMAND = (sys.executable, "-m", "hub.edge")
@@ -21,12 +23,12 @@ class Process:
     def __init__(self, systems: Systems, command: tuple[str, ...] = COMMAND) -> None:
         self.systems = systems
         self.command = command
-        self._child: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
 
     async def start(self) -> None:
         """Start it; returns at once."""
         with self.systems.config.with_suffix(".log").open("ab") as out:
-            self._child = await asyncio.create_subprocess_exec(
+            self._child = await children.start(
                 *self.command, "run", "--config", str(self.systems.config), "--port", str(self.systems.port),
                 env=self.systems.env, stdout=out, stderr=out,
             )  # fmt: skip
@@ -78,9 +80,9 @@ async def running(systems: Systems) -> AsyncIterator[Process]:
 
 async def command(systems: Systems, *args: str, seconds: float = 500.0) -> tuple[int, Any]:
     """Run a command of the hub to its end: its exit code, and its output, as JSON where it is JSON."""
-    child = await asyncio.create_subprocess_exec(
+    child = await children.start(
         *COMMAND, *args, "--config", str(systems.config), env=systems.env,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
     try:
         out, err = await asyncio.wait_for(child.communicate(), seconds)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hub.edge.embedded import Embedded
 from hub.edge.running import Running
 from hub.edge.wiring import Hub, open_hub, read_config
 from streams.ledger import Ledger, balance
-from tests import oracle, oracle_judge
+from tests import children, oracle, oracle_judge
 from tests.oracle import Edit, Thing
 
 LONG = os.environ.get("HUB_LONG") == "1"
@@ -249,7 +250,7 @@ async def systems_on(
     now: datetime | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     rules: Mapping[str, str] | None = None,
-    sandbox: Any = sandboxes.process,
+    sandbox: Any = partial(sandboxes.process, start=children.start),
 ) -> AsyncIterator[Systems]:
     """Three systems with their first contents, on fresh databases; `sandbox` opens one by its name and yields its URL."""
     mark = uuid.uuid4().hex[:10]
@@ -313,11 +314,12 @@ async def settled(hub: Hub, systems: Systems, seconds: float = IDLE_SECONDS) -> 
                 return ledger
 
 
-async def eventually(holds: Callable[[], Awaitable[Any]], seconds: float = 300.0) -> None:
-    """Return as soon as something holds; TimeoutError where it does not in time."""
+async def eventually(holds: Callable[[], Awaitable[Any]], seconds: float = 300.0) -> Any:
+    """Return what holds as soon as it does; TimeoutError where it does not in time."""
     async with asyncio.timeout(seconds):
-        while not await holds():  # noqa: ASYNC110 - what is waited for happens in another process
+        while not (found := await holds()):  # noqa: ASYNC110 - what is waited for happens in another process
             await asyncio.sleep(0.1)
+    return found
 
 
 def show(problems: Sequence[str], limit: int = 25) -> str:

@@ -156,8 +156,7 @@ async def test_a_refused_write_waits_for_a_person_and_is_tried_again(systems: Sy
             _, said = await command(systems, "parked", "--json")
             return [p for p in said if p["kind"] == "write" and p["target"] == "crm"]
 
-        await eventually(parked)
-        (row,) = await parked()
+        (row,) = await eventually(parked)
         assert "known_cities" in row["reason"]
         await systems.crm("alter table contacts drop constraint known_cities")
         code, said = await command(systems, "parked", "retry", "--target", "crm", "--author", "ann")

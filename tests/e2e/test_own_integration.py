@@ -14,6 +14,7 @@ import httpx
 from connectors.kit.serving import free_port
 from hub.edge import sandboxes
 from hub.edge.embedded import Embedded
+from tests import children
 from tests.config.databases import chinook, content, fill, put
 
 TOKEN = "pat-na1-only-for-tests"
@@ -50,7 +51,7 @@ async def test_the_customers_and_invoices_of_a_foreign_database_reach_hubspot(
 ) -> None:
     await fill(database, chinook())
     state = await postgres.create(database.rsplit("/", 1)[1].split("?")[0] + "_state")
-    async with sandboxes.process("hubspot") as hubspot:
+    async with sandboxes.process("hubspot", children.start) as hubspot:
         await sandboxes.control(hubspot, "seed", {"token": TOKEN})
         env = {
             **os.environ,

@@ -26,6 +26,8 @@ from hub.edge.wiring import Hub, open_hub, read_config, stored_tokens
 from hub.errors import ConfigError, Reject
 from streams import capture, receipts
 from streams.topics import ALERTS
+from tests import children
+from tests.children import PIPE
 from tests.e2e.process import COMMAND, command
 from tests.e2e.systems import Systems, eventually, hub_on, settled, show, systems_on
 from tests.oauth.support import KEY, browser, stored
@@ -48,9 +50,7 @@ async def systems(postgres: Embedded, tmp_path: Path) -> AsyncIterator[Systems]:
 async def auth(systems: Systems, *more: str, visit: bool = True) -> tuple[int, Any, str]:
     """`hub auth hubspot`, and a person who opens the URL that it prints: exit code, its JSON, what else it said."""
     arguments = ("auth", "hubspot", "--no-browser", "--json", "--config", str(systems.config), *more)
-    child = await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments, env=systems.env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+    child = await children.start(*COMMAND, *arguments, env=systems.env, stdout=PIPE, stderr=PIPE)
     assert child.stderr is not None
     told = ""
     while visit and "http" not in told and (line := await asyncio.wait_for(child.stderr.readline(), 60)):

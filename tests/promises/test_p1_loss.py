@@ -64,12 +64,12 @@ async def test_nothing_is_lost_on_the_postgresql_log(own_postgres: Embedded, tmp
 
 @pytest.mark.kafka
 async def test_nothing_is_lost_on_kafka(
-    own_postgres: Embedded, broker: Broker, tmp_path: Path, figures: Figures
+    own_postgres: Embedded, own_broker: Broker, tmp_path: Path, figures: Figures
 ) -> None:
     # In the short form fewer: the broker takes seconds to miss each worker that was killed.
     events, kills = (EVENTS, KILLS) if LONG else (EVENTS // 5, KILLS // 2)
-    async with systems_on(own_postgres, tmp_path, SCALE, broker.url) as systems:
-        trouble = Trouble(systems, own_postgres, kills, broker)
+    async with systems_on(own_postgres, tmp_path, SCALE, own_broker.url) as systems:
+        trouble = Trouble(systems, own_postgres, kills, own_broker)
         await nothing_is_lost(systems, trouble, events)
         figures("P1", log="kafka", events=events, **trouble.counted)
 
