@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from hub.edge import reasons
+from hub.model import Model
 from streams import in_force, past
 from streams.past import Step, Then
 from tests.changes.support import BASE, VARIANTS, Deployed
-from tests.past.snapshots import assert_as_live, instants, watch
+from tests.past.snapshots import Instant, assert_as_live, instants, watch
 from tests.past.test_reasons import assert_proven
 from tests.promises.mutations import broken, mutation
 from tests.stages.conftest import hub
@@ -28,13 +29,17 @@ PAIRS = 60
 
 async def changing(hub: Stages, seed: int, names: Sequence[str] = tuple(VARIANTS)) -> Deployed:
     """A random history in which configurations are deployed and taken back, each drawn of these."""
-    random = Random(seed)
-    hub.context.model, hub.context.configuration = BASE, ""
-    hub.context.models.clear()
-    deployed = Deployed(await watch(await empty(hub)))
+    return await go_on(Deployed(await watch(await empty(hub))), seed, names)
+
+
+async def go_on(deployed: Deployed, seed: int, names: Sequence[str], times: int = DEPLOYMENTS) -> Deployed:
+    """The same on a hub that is empty and watched."""
+    random, context = Random(seed), deployed.hub.context
+    context.model, context.configuration = BASE, ""
+    context.models.clear()
     await deployed.adopt()
     await live(deployed.hub, seed, LENGTH)
-    for n in range(DEPLOYMENTS):
+    for n in range(times):
         name = random.choice(names)
         await deployed.apply(BASE if random.random() < 0.3 else VARIANTS[name])
         await live(deployed.hub, seed * 100 + n, LENGTH)
@@ -61,6 +66,31 @@ async def test_any_golden_record_at_any_instant_is_as_live_had_it(
 async def test_for_each_kind_of_change(hub: Stages, name: str) -> None:
     for seed in range(3):
         await check_any_instant(hub, seed, [name])
+
+
+ONE_ENTITY = Model(
+    {"contact": BASE.entities["contact"]}, {p: m for p, m in BASE.mappings.items() if m.entity.name == "contact"}, ""
+)
+
+
+async def check_an_entity_that_goes_and_comes(hub: Stages) -> None:
+    """While a configuration does not know an entity, its golden records stay as they were."""
+    hub.context.model = BASE
+    deployed = Deployed(await watch(hub))
+    await deployed.adopt()
+    for number, model in enumerate((None, ONE_ENTITY, BASE)):
+        if model is not None:
+            await deployed.apply(model)
+        if model is not ONE_ENTITY:
+            await hub.tell(hub.change("crm", "companies", "7", name=f"Firm {number}", domain="firm.example"))
+        await hub.crm("1", email="ann@example.com", city=f"City {number}")
+    firm = await hub.golden_of("crm", "companies", "7")
+    times = [row["at"] for row in await hub.context.pool.fetch("select distinct at from seen.golden")]
+    assert await assert_as_live(hub, [Instant(firm, at + 1) for at in times], 0) == len(times)
+
+
+async def test_an_entity_that_goes_and_comes_is_as_live_had_it(hub: Stages) -> None:
+    await check_an_entity_that_goes_and_comes(hub)
 
 
 async def check_proofs(hub: Stages, seed: int, names: Sequence[str]) -> int:
@@ -127,3 +157,14 @@ async def test_the_check_fails_without(hub: Stages, owner: Any, name: str, inste
     with mutation(owner, name, instead), broken(name):
         for seed in range(1, 7):
             await check_any_instant(hub, seed, ["matched otherwise"] if name == "take" else tuple(VARIANTS))
+
+
+async def test_the_check_fails_where_what_no_entity_is_known_of_is_forgotten(hub: Stages) -> None:
+    golden = Then.golden
+
+    def forgetful(self: Then, golden_id: str) -> Any:
+        self.frozen.clear()
+        return golden(self, golden_id)
+
+    with mutation(Then, "golden", forgetful), broken("nothing is kept"):
+        await check_an_entity_that_goes_and_comes(hub)

@@ -11,7 +11,9 @@ from hub.edge.kafka_local import Broker
 from streams import steward
 from streams.log import open_log
 from streams.topics import STATIC, changes_topic, golden_topic, notices_topic
+from tests.changes.support import Deployed
 from tests.past.snapshots import assert_as_live, instants, watch
+from tests.past.test_in_force import go_on
 from tests.stages.histories import live
 from tests.stages.model import model
 from tests.stages.support import Stages, make
@@ -31,5 +33,11 @@ async def hub(pool: asyncpg.Pool, broker: Broker) -> AsyncIterator[Stages]:
 @pytest.mark.kafka
 async def test_any_instant_on_kafka_is_as_live_had_it(hub: Stages) -> None:
     await watch(hub)
-    await live(hub, 3, 25)
-    assert await assert_as_live(hub, await instants(hub, Random(3), 25), 3) > 5
+    await live(hub, 3, 20)
+    assert await assert_as_live(hub, await instants(hub, Random(3), 20), 3) > 5
+
+
+@pytest.mark.kafka
+async def test_any_instant_between_deployments_on_kafka_is_as_live_had_it(hub: Stages) -> None:
+    await go_on(Deployed(await watch(hub)), 1, ["transform"], times=1)
+    assert await assert_as_live(hub, await instants(hub, Random(1), 20), 1) > 3
