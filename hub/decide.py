@@ -88,7 +88,7 @@ def _written(intents: Sequence[Intent], marked: bool, name: str, value: Value) -
 def _judge(event: Event, held: Held | None, value: Value, marked: bool, written: bool) -> str:
     if held is None and value is None:
         return "seen"  # empty at first sight is not emptied: it must not erase what others know
-    if held is not None and not (marked or held.ours) and _opted_out_again(event, held.value, value):
+    if held is not None and not marked and _opted_out_again(event, held, value):
         return "said"
     if held is not None and _stale(event, held) and not unchanged(held, value):
         return "said" if not marked and _late_news(held, value) else "same"
@@ -97,12 +97,16 @@ def _judge(event: Event, held: Held | None, value: Value, marked: bool, written:
     return "echo" if written or rewritten(held, value) else "said"
 
 
-def _opted_out_again(event: Event, held: Value, value: Value) -> bool:
-    """Whether a person who had opted out has done so anew. Where a system dates an opt-out by its record's clock, the
+def _opted_out_again(event: Event, held: Held, value: Value) -> bool:
+    """Whether a person who had opted out has done so anew: the opt-out has another date, or none any more, and where it is
+    our write that stands there, in a later version than that. Where a system dates an opt-out by its record's clock, the
     date moves whenever the record is touched, and says nothing."""
-    if not (is_consent(held) and is_consent(value) and held["status"] == value["status"] == "out"):
+    known = held.value
+    if not (is_consent(known) and is_consent(value) and known["status"] == value["status"] == "out"):
         return False
-    return event.at != micros(value["at"]) > micros(held["at"])
+    if value["at"] == known["at"] or event.at == micros(value["at"]) or (held.ours and event.order <= held.order):
+        return False
+    return (micros(value["at"]) or event.at) > micros(known["at"])
 
 
 def _stale(event: Event, held: Held | None) -> bool:

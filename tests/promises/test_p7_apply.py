@@ -21,6 +21,7 @@ from tests.stages.support import Stages, assert_balanced, empty
 __all__ = ["hub"]
 
 LONG = os.environ.get("HUB_LONG") == "1"
+pytestmark = pytest.mark.timeout(7_200 if LONG else 900)
 LENGTH = 40
 
 

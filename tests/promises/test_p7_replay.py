@@ -31,6 +31,7 @@ from tests.stages.support import SECOND, START, Stages, empty
 __all__ = ["hub"]
 
 LONG = os.environ.get("HUB_LONG") == "1"
+pytestmark = pytest.mark.timeout(7_200 if LONG else 900)
 ROOT = Path(__file__).parents[2]
 OTHER, STAMP = ROOT / ".venv-other/bin/python", ROOT / ".venv/other.stamp"
 LENGTH, ORDERS = 60, 3

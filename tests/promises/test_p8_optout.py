@@ -8,7 +8,7 @@ is judged the moment it is made, on what systems have told until then, in their 
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from random import Random
 
@@ -16,12 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub import fold, projection, rules
+from hub import decide, fold, projection, rules
 from hub.entity import Entity, Field
+from hub.event import Event
 from hub.fold import Claim
+from hub.identity import RecordId
 from hub.model import Model
 from hub.rules import Rule
-from hub.values import micros, moment
+from hub.values import Value, micros, moment
+from hub.view import Held
 from hub.write import Write
 from streams import preparing
 from tests.promises.mutations import broken, mutation
@@ -52,12 +55,22 @@ MOMENT = 10_000
 ANN, EVA = "ann@example.com", "eva@example.com"
 
 
+@dataclass(frozen=True)
+class Said:
+    """A consent that somebody gave or took back in a system, and when."""
+
+    record: RecordId
+    consent: dict[str, str | None]
+    at: int
+
+
 @dataclass
 class Desk:
     """A CRM and a shop with one person in both, whom the CRM has twice under two addresses, and a newsletter."""
 
     world: World
     writes: int = 0
+    said: list[Said] = field(default_factory=list)
 
     @property
     def twin(self) -> Twin:
@@ -66,12 +79,15 @@ class Desk:
         return self.world.hub
 
     def say(self, system: str, id_: str, status: str, dated: bool = True) -> None:
-        """A system reports a consent, given a moment before; people without a record there say nothing there."""
+        """A system reports a consent, given a moment before; people without a record there say nothing there. What stands
+        there word for word already is said by nobody: no system could tell it from a record that was only touched."""
         vendor = self.world.vendors[system]
         row = next((r for r in vendor.rows.values() if id_ in (r.id, r.fields.get("email"))), None)
         if row is not None and not row.deleted:
-            at = moment(self.world.clock.now - MOMENT) if dated else None
-            vendor.edit(row.id, consent={"status": status, "at": at})
+            consent = {"status": status, "at": moment(self.world.clock.now - MOMENT) if dated else None}
+            if row.fields.get("consent") != consent:
+                self.said.append(Said((system, OBJECT, row.id), consent, self.world.clock.now))
+            vendor.edit(row.id, consent=consent)
 
     async def resync(self) -> None:
         """Every record of every system is touched, and read again from the beginning."""
@@ -99,11 +115,17 @@ class Desk:
         assert max(ins, default=-1) > max(outs, default=-1), f"{write.op} {dict(write.values)} after {outs=} {ins=}"
 
     def _told(self, golden_id: str) -> tuple[list[int], list[int]]:
-        """When the person opted out and in, by everything that was read of the records that are this person."""
+        """When the person opted out and in: all that somebody said, and that was read, in the records that are this person.
+        What the hub wrote there itself, and reads again, was said by nobody."""
         mine = {state.id for state in self.twin.records.values() if state.golden_id == golden_id}
-        told = [(e.event, e.event.fields().get("consent")) for e in self.twin.said if e.event.record in mine]
-        outs = [micros(c["at"]) or e.at for e, c in told if c and c["status"] == "out"]
-        ins = [micros(c["at"]) for e, c in told if c and c["status"] == "in" and e.system in ALLOWED]
+        read = [(e.event.record, e.event.fields().get("consent"), e.event.at) for e in self.twin.said]
+        known = [
+            one
+            for one in self.said
+            if one.record in mine and any((r, c) == (one.record, one.consent) and at >= one.at for r, c, at in read)
+        ]
+        outs = [micros(one.consent["at"]) or one.at for one in known if one.consent["status"] == "out"]
+        ins = [micros(one.consent["at"]) for one in known if one.consent["status"] == "in" and one.record[0] in ALLOWED]
         return outs, ins
 
 
@@ -213,6 +235,28 @@ def test_in_every_order_up_to_a_length(figures: Callable[..., None]) -> None:
 @given(st.lists(st.tuples(st.sampled_from(sorted(LETTERS)), st.booleans()), min_size=LENGTH + 1, max_size=14))
 def test_in_longer_stories(story: list[tuple[str, bool]]) -> None:
     check_opt_out_stands([story])
+
+
+OVER_OURS: list[Sequence[tuple[str, bool]]] = [
+    [("merge", False), ("shop out", False), ("crm in, no date", True), ("other in", False), ("crm out", False)],
+    [("crm out", True), ("other in", True), ("shop out", True), ("merge", True)],
+]
+"""Somebody opts out where the hub has written an opt-out already: with a date of his own, and without one."""
+
+
+def test_an_opt_out_over_one_that_the_hub_wrote_counts() -> None:
+    assert check_opt_out_stands(OVER_OURS)[0] == len(OVER_OURS)
+
+
+@pytest.mark.parametrize("story", OVER_OURS)
+def test_it_fails_where_only_the_status_is_looked_at(story: Sequence[tuple[str, bool]]) -> None:
+    anew = decide._opted_out_again
+
+    def only_over_theirs(event: Event, held: Held, value: Value) -> bool:
+        return not held.ours and anew(event, held, value)
+
+    with mutation(decide, "_opted_out_again", only_over_theirs), broken("an opt-out over ours is none"):
+        check_opt_out_stands([story])
 
 
 def anybody_lifts(rule: Rule, newest_first: Sequence[rules.Candidate]) -> rules.Choice:
