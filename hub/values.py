@@ -35,6 +35,13 @@ def parse(kind: str, native: Any, region: str = DEFAULT_REGION) -> Value:
     return PARSERS[kind](native)
 
 
+def verbatim(kind: str, text: str) -> bool:
+    """Whether `parse` gives a text back as it is; False also where that takes more than a glance to tell."""
+    if kind == "email":
+        return PLAIN_EMAIL.fullmatch(text) is not None
+    return kind == "text" and text.isascii() and text.isprintable() and 0 < len(text.strip()) == len(text) <= MAX_TEXT
+
+
 def same(left: Value, right: Value) -> bool:
     """Whether a vendor that trims, folds case or reformats would call these two values one."""
     return bool(left == right or loose(left) == loose(right))

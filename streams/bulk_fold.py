@@ -1,50 +1,24 @@
-"""Bulk fold: the claims of all records of one bucket, found from the newest event backwards.
+"""Bulk fold: the claims of all records of one bucket, from its events and links.
 
-A claim is the greatest by clock of what a record's events say of a field. So the events are put in order by columns, newest
-first, and a record's events are read only until every field has been said: mostly one of many. What an event says is
-read by the same mapping as ever, and consent, whose claims have clocks of their own, is folded event by event.
+Events of one object are put in order by columns, each record's together and newest first; see streams.bulk_claims for
+what is found in them. Portions of an object's records are folded one after another, so that what is read of payloads does
+not pile up.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
 import orjson
 import polars as pl
 
-from hub import fold
-from hub.decide import strip
-from hub.event import Clock
-from hub.fold import DELETED
-from hub.mapping import ObjectMap, decode
+from hub.mapping import ObjectMap
 from hub.model import Model
 from streams import steward
+from streams.bulk_claims import claims_by_record
+from streams.bulk_hear import by_record, pins
 from streams.bulk_spill import RECORD, Spill
 
-Said = dict[str, list[Any]]
-"""Claim name -> value, at, order, observed, event id, as `hub.fold.dump` stores claims."""
-
-
-class Folded(NamedTuple):
-    """One record with what it claims; no home and no entity where it was never linked."""
-
-    system: str
-    object: str
-    external_id: str
-    entity: str
-    home: str
-    claims: Said
-
-
-class Row(NamedTuple):
-    """One event of one record, as a table's row."""
-
-    order: int
-    observed_at: int
-    event_id: str
-    at: int
-    op: str
-    payload: bytes
-    unsaid: list[str] | None
+PORTION = 40_000  # events
+CLOCK = ("order", "observed_at", "event_id")
 
 
 def events_of(spill: Spill, bucket: int) -> pl.DataFrame | None:
@@ -65,36 +39,71 @@ def links_of(spill: Spill, bucket: int) -> pl.DataFrame | None:
     return joined.select(*RECORD, pl.coalesce("moved", "golden_id").alias("golden_id"), "entity")
 
 
-def fold_bucket(model: Model, spill: Spill, bucket: int, events: pl.DataFrame | None) -> Iterator[Folded]:
-    """The bucket's records, each once, from its events; also those that were linked and have not said anything."""
-    homes: dict[tuple[str, str, str], tuple[str, str]] = {}
-    if (links := links_of(spill, bucket)) is not None:
-        homes = {(s, o, e): (entity, golden) for s, o, e, golden, entity in links.iter_rows()}
-    for id_, rows in _by_record(spill, bucket, events) if events is not None else ():
-        if id_[0] == steward.SYSTEM:
-            if pins := _pins(rows):
-                yield Folded(*id_, "", id_[2], pins)
-        elif (mapping := model.mapping(id_[0], id_[1])) is not None:
-            _, home = homes.pop(id_, ("", ""))
-            yield Folded(*id_, mapping.entity.name, home, claims_of(mapping, rows))
-    for id_, (entity, home) in homes.items():
-        yield Folded(*id_, entity, home, {})
+def fold_bucket(model: Model, spill: Spill, bucket: int, events: pl.DataFrame | None) -> pl.DataFrame:
+    """The bucket's records, each once, from its events: RECORD, entity and home (empty where it was never linked), and what
+    `claims_by_record` tells of each; also those that were linked and have not said anything."""
+    links = links_of(spill, bucket)
+    parts = [] if events is None else list(_objects(model, _with_unsaid(spill, bucket, events)))
+    folded = pl.concat(parts, how="diagonal") if parts else _silent(_NOBODY)
+    if links is None:
+        return folded
+    told = folded.join(links.select(*RECORD, _home="golden_id"), on=RECORD, how="left", maintain_order="left")
+    told = told.with_columns(home=pl.coalesce("_home", "home")).drop("_home")
+    return pl.concat([told, _silent(links.join(folded, on=RECORD, how="anti"))], how="diagonal")
 
 
-def _by_record(spill: Spill, bucket: int, events: pl.DataFrame) -> Iterator[tuple[tuple[str, str, str], Iterator[Row]]]:
-    """Each record of the bucket with its events, newest first."""
-    rows = _newest_first(_with_unsaid(spill, bucket, events))
-    sizes = rows.select(pl.struct(RECORD).rle().struct.field("len").alias("n"))["n"].to_list()
-    columns = zip(*(rows[name].to_list() for name in Row._fields), strict=True)
-    firsts = rows[_starts(sizes)].select(RECORD).iter_rows()
-    for size, (system, object_, external_id) in zip(sizes, firsts, strict=True):
-        own = [next(columns) for _ in range(size)]
-        yield (system, object_, external_id), map(Row._make, own)
+_NOBODY = pl.DataFrame(schema={name: pl.String for name in (*RECORD, "entity", "golden_id")})
+
+
+def _silent(links: pl.DataFrame) -> pl.DataFrame:
+    """Records that have said nothing."""
+    nothing = {"claims": pl.lit("{}"), "gone": pl.lit(value=False)}
+    return links.select(*RECORD, "entity", home="golden_id", **nothing)
+
+
+def _objects(model: Model, events: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    for (system, object_), rows in events.partition_by("system", "object", as_dict=True).items():
+        mapping = None if system == steward.SYSTEM else model.mapping(system, object_)
+        if mapping or system == steward.SYSTEM:
+            for some, sizes in _portions(_newest_first(rows)):
+                yield _claiming(mapping, some, sizes) if mapping else _pinned(some, sizes)
+
+
+def _claiming(mapping: ObjectMap, rows: pl.DataFrame, sizes: list[int]) -> pl.DataFrame:
+    entity, nowhere = pl.lit(mapping.entity.name).alias("entity"), pl.lit("").alias("home")
+    records = rows[_starts(sizes)].select(*RECORD, entity, nowhere)
+    return records.hstack(claims_by_record(mapping, rows, sizes))
+
+
+def _pinned(rows: pl.DataFrame, sizes: list[int]) -> pl.DataFrame:
+    """What stewards pinned on golden records; nothing of those on which nothing ever was."""
+    claims = [orjson.dumps(pins(each)).decode() for each in by_record(rows, sizes)]
+    records = rows[_starts(sizes)].select(*RECORD, entity=pl.lit(""), home="external_id")
+    return records.with_columns(pl.Series("claims", claims), gone=pl.lit(value=False)).filter(pl.col("claims") != "{}")
 
 
 def _newest_first(rows: pl.DataFrame) -> pl.DataFrame:
-    clock = ("order", "observed_at", "event_id")
-    return rows.sort([*RECORD, *clock], descending=[False] * len(RECORD) + [True] * len(clock))
+    """The events of one object with each record's together. Sorting texts is dear, so the texts' hashes are sorted where
+    they tell all records and events apart."""
+    hashed = rows.with_columns(_id=pl.col("external_id").hash())
+    ordered = hashed.sort("_id", "order", "observed_at", descending=[False, True, True])
+    same = pl.col("_id") == pl.col("_id").shift(1)
+    other = pl.col("external_id") != pl.col("external_id").shift(1)
+    tied = (pl.col("order") == pl.col("order").shift(1)) & (pl.col("observed_at") == pl.col("observed_at").shift(1))
+    if ordered.select((same & (other | tied)).any()).item():
+        ordered = rows.sort("external_id", *CLOCK, descending=[False, True, True, True])
+    return ordered
+
+
+def _portions(rows: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, list[int]]]:
+    """The rows in portions that part no record, with how many belong to each record."""
+    sizes = rows.select(pl.col("external_id").rle().struct.field("len"))["len"].to_list()
+    start = end = first = 0
+    for n, size in enumerate(sizes, 1):
+        end += size
+        if end - start >= PORTION or n == len(sizes):
+            yield rows[start:end], sizes[first:n]
+            start, first = end, n
 
 
 def _starts(sizes: list[int]) -> list[int]:
@@ -112,56 +121,3 @@ def _with_unsaid(spill: Spill, bucket: int, events: pl.DataFrame) -> pl.DataFram
         return events.with_columns(unsaid=pl.lit(None, dtype=pl.List(pl.String)))
     last = rows.unique(["event_id", "external_id"], keep="last", maintain_order=True)
     return events.join(last.select("event_id", "external_id", "unsaid"), on=["event_id", "external_id"], how="left")
-
-
-def claims_of(mapping: ObjectMap, newest_first: Iterator[Row]) -> Said:
-    """The claims of one record from its events."""
-    said: Said = {}
-    names = nameable(mapping)
-    for row in newest_first:
-        _hear(said, mapping, row)
-        if names is not None and names <= said.keys():
-            break
-    return dict(sorted(said.items()))
-
-
-def _hear(said: Said, mapping: ObjectMap, row: Row) -> None:
-    """Join what one event says, where all events before were newer."""
-    stamp = [row.at, row.order, row.observed_at, row.event_id]
-    unsaid: Collection[str] = row.unsaid or ()
-    if DELETED not in unsaid:
-        said.setdefault(DELETED, [row.op == "delete", *stamp])
-    if row.op == "delete":
-        return
-    for name, value in decode(mapping, orjson.loads(row.payload)).values.items():
-        if name in unsaid:
-            continue
-        if isinstance(value, Mapping) and "status" in value:
-            _hear_consent(said, name, value, row)
-        elif name not in said:
-            said[name] = [strip(value), *stamp]
-
-
-def _hear_consent(said: Said, name: str, value: Any, row: Row) -> None:
-    """Consent is claimed under other names and by clocks of its own, so an older event may say more."""
-    for other, claim in fold.claims_of({name: value}, row.at, Clock(row.order, row.observed_at, row.event_id)):
-        held = fold.load({other: said[other]})[other] if other in said else None
-        said |= fold.dump({other: fold.join(held, claim)})
-
-
-def nameable(mapping: ObjectMap) -> frozenset[str] | None:
-    """The claims after which no older event of the object can say anything; None where all must be heard."""
-    names = {f.name for f in mapping.fields if not f.identifies} | mapping.constants.keys()
-    composed = any(mapping.kind(name) in ("consent", "json") for name in names)
-    return None if composed else frozenset(names | {DELETED})
-
-
-def _pins(newest_first: Iterator[Row]) -> Said:
-    """A steward's pins on one golden id."""
-    said: Said = {}
-    for row in newest_first:
-        told = orjson.loads(row.payload)
-        if told["action"] in ("pin", "unpin"):
-            value = {n: told.get(n) for n in steward.PIN} if told["action"] == "pin" else None
-            said.setdefault(told["field"], [value, row.at, row.order, row.observed_at, row.event_id])
-    return dict(sorted(said.items()))

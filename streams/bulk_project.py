@@ -1,26 +1,46 @@
-"""Bulk projection: golden records of many things, by the rules that look at one field's claims only in a few comparisons.
+"""Bulk projection: golden records of many things, by the rules that look at one field's claims only as orders of columns.
 
-`truth`, `latest` and `oldest` pick one claim by an order, so they are compiled into one. Every other rule, pinned things and
-those with a deleted record are projected by `hub.projection`, as ever: the former for their own fields only.
+`truth`, `latest` and `oldest` pick one claim by an order, so all claims on such a field are sorted at once. Every other rule,
+pinned things and those with a deleted record are projected by `hub.projection`, as ever: the former for their own fields
+only.
 """
 
 import ast
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import NamedTuple
 
 import orjson
+import polars as pl
 
 from hub import fold, projection
 from hub.entity import Entity, Field
-from hub.fold import DELETED
+from hub.fold import Claims, field_of
 from hub.projection import STEWARD, Source, project
-from streams.bulk_fold import Folded
+from streams.bulk_text import key, objects, quoted
 
-Golden = tuple[str, str, str, bool]
-"""(golden id, entity, fields as JSON, deleted)."""
-Pick = Callable[[Sequence[tuple[str, Any]]], int]
-VALUE, AT, _, OBSERVED, EVENT_ID = range(5)
+CLAIM = ("value", "at", "observed_at", "event_id")
+"""A claim as a rule looks at it: its value as JSON, when it was said and seen (microseconds), and by which event."""
+GOLDEN = ("golden_id", "entity", "fields", "deleted")
+"""A golden record as `Projector.golden` tells it: texts, the fields as JSON, and whether it is deleted as t or f."""
+THING = ("golden_id", "system", "object", "external_id")
+
+
+class By(NamedTuple):
+    """One column of an order."""
+
+    what: pl.Expr
+    descending: bool = False
+
+
+def column(name: str) -> str:
+    """The column in which the claims on a field stand, apart from what else is told of a record."""
+    return f":{name}"
+
+
+def simple(definition: Field) -> bool:
+    """Whether the field's claims bear its own name only, and its rule is an order of them."""
+    return definition.rule.kind in ORDERS and definition.kind not in ("consent", "json")
 
 
 class Projector:
@@ -28,50 +48,80 @@ class Projector:
 
     def __init__(self, entity: Entity) -> None:
         self.entity = entity
-        self.picks = {f.name: (_pick(f), str(f.rule)) for f in entity.fields.values() if _simple(f)}
-        self.rest = _rest(entity, self.picks.keys())
+        self.simple = [f for f in entity.fields.values() if simple(f)]
+        self.rest = _rest(entity, [f.name for f in self.simple])
 
-    def golden(self, golden_id: str, records: Sequence[Folded]) -> Golden:
-        """The golden record of these records, which are all of one thing."""
-        if any(_odd(record) for record in records):
-            return dump(golden_id, self.entity, records)
-        ordered = sorted(records, key=lambda r: (r.system, r.object, r.external_id))
-        fields = {name: row for name in self.picks if (row := self._field(name, ordered))}
-        if self.rest:
-            made = project(golden_id, self.rest, [_source(r) for r in ordered]).golden
-            fields |= {n: row for n, row in projection.dump(made).items() if n not in self.picks}
-        return (golden_id, self.entity.name, orjson.dumps(fields, option=orjson.OPT_SORT_KEYS).decode(), False)
+    def golden(self, records: pl.DataFrame) -> pl.DataFrame:
+        """The golden records (see GOLDEN) of these records: of each its THING, `claims` as JSON, whether it is `gone`, and
+        where there are any the simple fields' claims as structs. All records of a thing must be there."""
+        odd = records.filter((pl.col("system") == STEWARD) | pl.col("gone")).select("golden_id").unique()
+        plain = records.join(odd, on="golden_id", how="anti")
+        return pl.concat([self._plain(plain), self._odd(records.join(odd, on="golden_id", how="semi"))])
 
-    def _field(self, name: str, records: Sequence[Folded]) -> list[Any] | None:
-        """Value and provenance, as GoldenField stores them."""
-        claims = [(record.system, claim) for record in records if (claim := record.claims.get(name))]
-        if not claims:
-            return None
-        pick, rule = self.picks[name]
-        place = pick(claims) if len(claims) > 1 else 0
-        system, won = claims[place]
-        id_ = [r.external_id for r in records if name in r.claims][place]
-        return [won[VALUE], won[EVENT_ID], system, id_, won[AT], rule, self.entity.version, ""]
+    def _odd(self, records: pl.DataFrame) -> pl.DataFrame:
+        made = [project(golden_id, self.entity, sources).golden for golden_id, sources in _things(records)]
+        rows = [
+            (one.golden_id, one.entity, orjson.dumps(projection.dump(one)).decode(), "tf"[not one.deleted])
+            for one in made
+        ]
+        return pl.DataFrame(rows, schema=dict.fromkeys(GOLDEN, pl.String), orient="row")
+
+    def _plain(self, records: pl.DataFrame) -> pl.DataFrame:
+        ordered = records.sort(THING).with_row_index("place").with_columns(thing=pl.col("golden_id").rle_id())
+        things = ordered.filter(pl.col("thing").is_first_distinct()).select("golden_id")
+        known = [f for f in self.simple if column(f.name) in ordered.columns]
+        members = [self._members(f, ordered, things.height) for f in known] + self._others(ordered)
+        fields = objects(pl.DataFrame(members)) if members else pl.repeat("{}", things.height, eager=True)
+        told = {"entity": pl.lit(self.entity.name), "fields": fields, "deleted": pl.lit("f")}
+        return things.with_columns(**told).select(GOLDEN)
+
+    def _members(self, definition: Field, ordered: pl.DataFrame, count: int) -> pl.Series:
+        """Value and provenance of one field, as GoldenField stores them, of each thing; null where nothing is claimed."""
+        claims = ordered.select(
+            "thing", "place", "system", "external_id", pl.col(column(definition.name)).struct.unnest()
+        )
+        won = _winners(definition, claims.filter(pl.col("value").is_not_null()))
+        name, rule = definition.name, orjson.dumps([str(definition.rule), self.entity.version, ""]).decode()
+        said = [pl.lit(quoted(won[who])) for who in ("event_id", "system", "external_id")]
+        text = pl.concat_str(pl.lit(f"{key(name)}[") + pl.col("value"), *said, "at", pl.lit(rule[1:]), separator=",")
+        members = won.select("thing", text.alias(name))
+        if won.height < count:
+            things = pl.DataFrame({"thing": pl.arange(count, dtype=pl.UInt32, eager=True)})
+            members = things.join(members, on="thing", how="left", maintain_order="left")
+        return members[name]
+
+    def _others(self, ordered: pl.DataFrame) -> list[pl.Series]:
+        """The fields with all other rules."""
+        if self.rest is None:
+            return []
+        names = sorted(self.entity.fields.keys() - {f.name for f in self.simple})
+        made = [projection.dump(project(golden_id, self.rest, sources).golden)
+                for golden_id, sources in _things(ordered, self.rest)]  # fmt: skip
+        return [pl.Series(name, [_member(name, one) for one in made], dtype=pl.String) for name in names]
 
 
-def dump(golden_id: str, entity: Entity, records: Iterable[Folded]) -> Golden:
-    """The same, by `hub.projection` alone."""
-    made = project(golden_id, entity, [_source(r) for r in records]).golden
-    return (golden_id, entity.name, orjson.dumps(projection.dump(made)).decode(), made.deleted)
+def _member(name: str, fields: dict[str, list[object]]) -> str | None:
+    return key(name) + orjson.dumps(fields[name]).decode() if name in fields else None
 
 
-def _source(record: Folded) -> Source:
-    return Source(record.system, record.object, record.external_id, fold.load(record.claims))
+def _things(records: pl.DataFrame, only: Entity | None = None) -> Iterator[tuple[str, list[Source]]]:
+    """Each thing with its records; with `only`, their claims on that entity's fields."""
+    sources: dict[str, list[Source]] = {}
+    for golden_id, system, object_, external_id, text in records.select(*THING, "claims").iter_rows():
+        said: Claims = fold.load(
+            {n: claim for n, claim in orjson.loads(text).items() if only is None or field_of(n) in only.fields}
+        )
+        sources.setdefault(golden_id, []).append(Source(system, object_, external_id, said))
+    return iter(sources.items())
 
 
-def _odd(record: Folded) -> bool:
-    gone = record.claims.get(DELETED)
-    return record.system == STEWARD or bool(gone and gone[VALUE])
-
-
-def _simple(definition: Field) -> bool:
-    """Whether the field's claims bear its own name only, and its rule is an order of them."""
-    return definition.rule.kind in ORDERS and definition.kind not in ("consent", "json")
+def _winners(definition: Field, claims: pl.DataFrame) -> pl.DataFrame:
+    """Of each thing the claim that comes first in the rule's order."""
+    if claims["thing"].is_sorted() and not claims["thing"].is_duplicated().any():
+        return claims
+    order = [By(pl.col("thing")), *ORDERS[definition.rule.kind](definition)]
+    ordered = claims.sort([by.what for by in order], descending=[by.descending for by in order])
+    return ordered.filter(pl.col("thing").is_first_distinct())
 
 
 def _rest(entity: Entity, simple: Iterable[str]) -> Entity | None:
@@ -93,38 +143,36 @@ def _looks_at(definition: Field) -> set[str]:
     return {node.id for node in ast.walk(ast.parse(definition.rule.expression.strip())) if isinstance(node, ast.Name)}
 
 
-def _recency(claim: Sequence[Any]) -> tuple[int, int, str]:
-    return (claim[AT], claim[OBSERVED], claim[EVENT_ID])
+RECENCY = ("at", "observed_at", "event_id")
 
 
-def _latest(definition: Field) -> Pick:
-    """The newest claim; of equal ones that of the first record."""
-    return lambda claims: max(range(len(claims)), key=lambda i: (_recency(claims[i][1]), -i))
+def _newest_first() -> list[By]:
+    """By when it was said; of equal ones that of the first record."""
+    return [*(By(pl.col(name), descending=True) for name in RECENCY), By(pl.col("place"))]
 
 
-def _oldest(definition: Field) -> Pick:
+def _latest(definition: Field) -> list[By]:
+    """The newest claim."""
+    return _newest_first()
+
+
+def _oldest(definition: Field) -> list[By]:
     """The oldest claim that knows a value, or the oldest; of equal ones that of the last record."""
-    return lambda claims: min(range(len(claims)), key=lambda i: (_unknown(claims[i][1]), _recency(claims[i][1]), -i))
+    return [By(_unknown()), *(By(pl.col(name)) for name in RECENCY), By(pl.col("place"), descending=True)]
 
 
-def _truth(definition: Field) -> Pick:
+def _truth(definition: Field) -> list[By]:
     """Of the claims that know a value, or of all, the newest of the first system in order."""
-    rank: Mapping[str, int] = {system: place for place, system in enumerate(definition.rule.systems)}
-
-    def pick(claims: Sequence[tuple[str, Any]]) -> int:
-        best = min((_unknown(claim), rank.get(system, len(rank))) for system, claim in claims)
-        among = [i for i, (s, c) in enumerate(claims) if (_unknown(c), rank.get(s, len(rank))) == best]
-        return among[0] if len(among) == 1 else max(among, key=lambda i: (_recency(claims[i][1]), -i))
-
-    return pick
+    systems = definition.rule.systems
+    ranks = {system: rank for rank, system in enumerate(systems)}
+    rank = (
+        pl.col("system").replace_strict(ranks, default=len(systems), return_dtype=pl.UInt32) if systems else pl.lit(0)
+    )
+    return [By(_unknown()), By(rank), *_newest_first()]
 
 
-def _unknown(claim: Sequence[Any]) -> bool:
-    return claim[VALUE] is None
+def _unknown() -> pl.Expr:
+    return pl.col("value") == "null"
 
 
-ORDERS: dict[str, Callable[[Field], Pick]] = {"latest": _latest, "oldest": _oldest, "truth": _truth}
-
-
-def _pick(definition: Field) -> Pick:
-    return ORDERS[definition.rule.kind](definition)
+ORDERS: dict[str, Callable[[Field], list[By]]] = {"latest": _latest, "oldest": _oldest, "truth": _truth}

@@ -11,24 +11,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from zlib import crc32
 
 import msgspec
-import orjson
+import polars as pl
 
 from hub.identity import root
 from hub.model import Model
-from streams.bulk_fold import Folded, events_of, fold_bucket, links_of
+from streams.bulk_fold import events_of, fold_bucket, links_of
+from streams.bulk_project import GOLDEN as GOLDEN_COLUMNS
 from streams.bulk_project import Projector
 from streams.bulk_spill import Spill
+from streams.bulk_text import write_copy
 from streams.scope import Scope
 from streams.steward import SYSTEM
 
 RECORDS, GOLDEN = "records.copy", "golden.copy"
 RECORD_COLUMNS = ("system", "object", "external_id", "entity", "golden_id", "home", "claims")
-GOLDEN_COLUMNS = ("golden_id", "entity", "fields", "deleted")
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[tuple[str, Folded]]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,39 +71,53 @@ def name(files: Files, scope: Scope, bucket: int) -> tuple[set[str], set[str]]:
 
 def fold(model: Model, files: Files, bucket: int) -> tuple[int, int]:
     """Fold one bucket; how many distinct events it holds, and how many records."""
-    merged, named = _merged(files), _named(files)
-    parts: dict[int, list[tuple[str, Folded]]] = {}
-    events, count = events_of(files.spill, bucket), 0
-    with _appearing(files.folded(bucket)) as draft, (draft / RECORDS).open("wb") as copy:
-        for record in fold_bucket(model, files.spill, bucket, events):
-            lives = root(merged, record.home)
-            if named is None or not lives or lives in named:
-                copy.write(_line(record.system, record.object, record.external_id, record.entity, lives, record.home,
-                                 orjson.dumps(record.claims).decode()))  # fmt: skip
-                parts.setdefault(crc32(lives.encode()) % files.buckets, []).append((lives, record))
-                count += 1
-        for number, rows in parts.items():
-            (draft / f"{number}.part").write_bytes(_pack(rows))
-    return (0 if events is None else int(events["main"].sum())), count
+    named, events = _named(files), events_of(files.spill, bucket)
+    records = _living(files, fold_bucket(model, files.spill, bucket, events))
+    if named is not None:
+        records = records.filter((pl.col("golden_id") == "") | pl.col("golden_id").is_in(named))
+    with _appearing(files.folded(bucket)) as draft:
+        write_copy(records.select(RECORD_COLUMNS), ("claims",), draft / RECORDS)
+        for number, part in _parted(records.filter(pl.col("golden_id") != ""), files.buckets):
+            part.write_ipc(draft / f"{number}.part", compression="lz4")
+    return (0 if events is None else int(events["main"].sum())), records.height
+
+
+def _living(files: Files, records: pl.DataFrame) -> pl.DataFrame:
+    """The records with the golden id under which their thing lives."""
+    merged, homes = _merged(files), records["home"].unique().to_list()
+    lives = {home: root(merged, home) for home in homes if home in merged}
+    return records.with_columns(golden_id=pl.col("home").replace(lives) if lives else pl.col("home"))
+
+
+def _parted(records: pl.DataFrame, buckets: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    number = (pl.col("golden_id").hash(seed=0) % buckets).alias("_bucket")
+    parts = records.with_columns(number).partition_by("_bucket", as_dict=True, include_key=False)
+    return ((int(key[0]), part) for key, part in parts.items())
 
 
 def project(model: Model, files: Files, bucket: int) -> int:
     """Project the golden records of one bucket; how many."""
-    things: dict[str, list[Folded]] = {}
-    for part in sorted(files.directory.glob(f"folded/*/{bucket}.part")):
-        for lives, record in _unpack(part.read_bytes()):
-            if lives:
-                things.setdefault(lives, []).append(record)
-    projectors = {entity.name: Projector(entity) for entity in model.entities.values()}
-    count = 0
-    with _appearing(files.projected(bucket)) as draft, (draft / GOLDEN).open("wb") as copy:
-        for golden_id, records in things.items():
-            entity = next((r.entity for r in records if r.entity), "")
-            if entity in projectors:
-                *texts, deleted = projectors[entity].golden(golden_id, records)
-                copy.write(_line(*texts, "t" if deleted else "f"))
-                count += 1
-    return count
+    paths = sorted(files.directory.glob(f"folded/*/{bucket}.part"))
+    made = [_NOTHING]
+    if paths:
+        records = pl.concat([pl.read_ipc(path) for path in paths], how="diagonal")
+        made += [
+            Projector(model.entities[name]).golden(some) for name, some in _by_entity(records) if name in model.entities
+        ]
+    golden = pl.concat(made)
+    with _appearing(files.projected(bucket)) as draft:
+        write_copy(golden, ("fields",), draft / GOLDEN)
+    return golden.height
+
+
+_NOTHING = pl.DataFrame(schema=dict.fromkeys(GOLDEN_COLUMNS, pl.String))
+
+
+def _by_entity(records: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The things of each entity: that of the first of a thing's records that has any."""
+    entity = pl.col("entity").filter(pl.col("entity") != "").first().over("golden_id").fill_null("")
+    parts = records.with_columns(_entity=entity).partition_by("_entity", as_dict=True, include_key=False)
+    return ((str(key[0]), part) for key, part in parts.items())
 
 
 @contextmanager
@@ -116,16 +129,6 @@ def _appearing(final: Path) -> Iterator[Path]:
     yield draft
     shutil.rmtree(final, ignore_errors=True)
     draft.rename(final)
-
-
-def _line(*texts: str) -> bytes:
-    """A row in the text format of PostgreSQL's COPY."""
-    return ("\t".join([_escaped(text) for text in texts]) + "\n").encode()
-
-
-def _escaped(text: str) -> str:
-    text = text.replace("\\", "\\\\")
-    return text if text.isprintable() else text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
 @lru_cache(maxsize=1)

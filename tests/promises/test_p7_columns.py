@@ -11,18 +11,18 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub import fold
+from hub import fold, projection
 from hub.entity import Entity, Field
 from hub.event import Event
 from hub.fold import DELETED, Claim, Claims
 from hub.mapping import FieldMap, ObjectMap
 from hub.model import Model
-from hub.projection import STEWARD
+from hub.projection import STEWARD, Source, project
 from hub.rules import Rule
 from streams import bulk_fold, bulk_project, shadow
-from streams.bulk_fold import Folded, fold_bucket
-from streams.bulk_project import Projector, dump
-from streams.bulk_spill import EVENT, Spill
+from streams.bulk_fold import fold_bucket
+from streams.bulk_project import CLAIM, Projector, column, simple
+from streams.bulk_spill import EVENT, RECORD, Spill
 from streams.context import Context
 from tests.nouns.strategies import ENTITY, RECORDS, VALUES, Said, folded, histories
 from tests.promises.mutations import broken, mutation
@@ -44,11 +44,11 @@ def entities(draw: st.DrawFn) -> Entity:
     return replace(ENTITY, fields=fields)
 
 
-def records_of(history: list[Said], pinned: dict[str, Any]) -> list[Folded]:
+def records_of(history: list[Said], pinned: dict[str, Any]) -> list[Source]:
     """The records of a thing, with pins on it."""
-    records = [Folded(*record, "thing", "t", fold.dump(claims)) for record, claims in folded(history).items()]
+    records = [Source(*record, claims) for record, claims in folded(history).items()]
     held: Claims = {n: _pin(n, value) for n, value in pinned.items()}
-    return [*records, Folded(STEWARD, "stewardship", "t", "", "t", fold.dump(held))] if pinned else records
+    return [*records, Source(STEWARD, "stewardship", "t", held)] if pinned else records
 
 
 def _pin(name: str, value: Any) -> Claim:
@@ -56,15 +56,37 @@ def _pin(name: str, value: Any) -> Claim:
     return fold.load({name: [said, 5, 5, 5, f"pin-{name}"]})[name]
 
 
-def check_projection(entity: Entity, records: list[Folded]) -> None:
-    """The compiled rules choose what the rules choose."""
-    golden_id, name, fields, deleted = Projector(entity).golden("t", records)
-    by_rules = dump("t", entity, records)
-    assert (golden_id, name, _canonical(fields), deleted) == (*by_rules[:2], _canonical(by_rules[2]), by_rules[3])
+def in_columns(entity: Entity, records: list[Source]) -> pl.DataFrame:
+    """The records as the bulk fold gives them, in an order of its own."""
+    simples = [f.name for f in entity.fields.values() if simple(f)]
+    rows = [
+        {"golden_id": "t", "system": r.system, "object": r.object, "external_id": r.external_id, "gone": r.deleted,
+         "claims": orjson.dumps(fold.dump(r.claims)).decode(), **{column(n): _claim(r.claims.get(n)) for n in simples}}
+        for r in reversed(records)
+    ]  # fmt: skip
+    claim = pl.Struct(dict(zip(CLAIM, (pl.String, pl.Int64, pl.Int64, pl.String), strict=True)))
+    texts = dict.fromkeys(("golden_id", *RECORD, "claims"), pl.String)
+    schema: dict[str, Any] = {**texts, "gone": pl.Boolean, **{column(n): claim for n in simples}}
+    return pl.DataFrame(rows, schema=schema)
 
 
-def _canonical(text: str) -> bytes:
-    return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
+def _claim(claim: Claim | None) -> dict[str, Any]:
+    if claim is None:
+        return dict.fromkeys(CLAIM)
+    told = (orjson.dumps(claim.value).decode(), claim.at, claim.clock.observed, claim.clock.event_id)
+    return dict(zip(CLAIM, told, strict=True))
+
+
+def check_projection(entity: Entity, records: list[Source]) -> None:
+    """The rules as orders of columns choose what the rules choose."""
+    rows = Projector(entity).golden(in_columns(entity, records)).rows()
+    made = project("t", entity, records).golden
+    by_rules = [("t", entity.name, _canonical(projection.dump(made)), "t" if made.deleted else "f")] if records else []
+    assert [(*row[:2], _canonical(orjson.loads(row[2])), row[3]) for row in rows] == by_rules
+
+
+def _canonical(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 @EXAMPLES
@@ -74,10 +96,10 @@ def test_compiled_rules_choose_the_same(entity: Entity, history: list[Said], pin
 
 
 def test_the_check_of_rules_fails_without_their_order() -> None:
-    claims = [fold.dump({"truth": Claim(value, at, clock(at))}) for value, at in (("old", 1), ("new", 2))]
-    records = [Folded("crm", "o", str(n), "thing", "t", one) for n, one in enumerate(claims)]
+    claims = [{"truth": Claim(value, at, clock(at))} for value, at in (("old", 1), ("new", 2))]
+    records = [Source("crm", "o", str(n), one) for n, one in enumerate(claims)]
     check_projection(ENTITY, records)
-    with mutation(bulk_project, "_recency", lambda claim: 0), broken("a rule that forgets which claim is newer"):
+    with mutation(bulk_project, "RECENCY", ()), broken("a rule that forgets which claim is newer"):
         check_projection(ENTITY, records)
 
 
@@ -133,7 +155,7 @@ def in_bulk(log: Log) -> dict[tuple[str, str, str], Any]:
     events = pl.DataFrame({**columns, "offset": range(len(log))}, schema={**EVENT, "offset": pl.Int64})
     unsaid = {
         "event_id": [e.event_id for e, _ in log],
-        **{n: [getattr(e, n) for e, _ in log] for n in bulk_fold.RECORD},
+        **{n: [getattr(e, n) for e, _ in log] for n in RECORD},
     }
     said = pl.DataFrame(
         unsaid | {"unsaid": [sorted(u) for _, u in log]}, schema_overrides={"unsaid": pl.List(pl.String)}
@@ -142,8 +164,8 @@ def in_bulk(log: Log) -> dict[tuple[str, str, str], Any]:
         spill = Spill(Path(directory), 1)
         spill.events("a", events)
         spill.unsaid("a", said)
-        found = list(fold_bucket(MODEL, spill, 0, bulk_fold.events_of(spill, 0)))
-    return {(f.system, f.object, f.external_id): f.claims for f in found}
+        found = fold_bucket(MODEL, spill, 0, bulk_fold.events_of(spill, 0))
+    return {row[:3]: orjson.loads(row[3]) for row in found.select(*RECORD, "claims").iter_rows()}
 
 
 def check_fold(log: Log) -> None:
