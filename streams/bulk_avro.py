@@ -15,7 +15,7 @@ import polars as pl
 
 from schemas import wire
 from schemas.wire import Schema
-from streams.records import Record
+from streams.records import Block, Record, block_of
 from streams.registry import Codec
 
 _SYNC = b"\x00" * 16
@@ -30,55 +30,58 @@ KEYS = {
 """What the key of a record on the log is, by the name of its schema."""
 
 
-async def table(codec: Codec, name: str, records: Sequence[Record], columns: Columns) -> pl.DataFrame:
-    """These columns of the data in the records' values, which must all be of the named schema, with `offset` (of the
-    record) and in their order. Raises WireError for a value that cannot be decoded."""
-    values = [record.value or b"" for record in records]
-    heads = {value[:_FRAME] for value in values}
-    await codec.learn(heads)
-    own, schema = codec.written(name)
-    if heads == {wire.head(own)}:
-        return _at_once(codec, name, schema, records, columns)
-    mine = [r for r in records if (r.value or b"").startswith(wire.head(own))]
-    others = [r for r in records if not (r.value or b"").startswith(wire.head(own))]
-    parts = [_one_by_one(codec, others, columns)] if others else []
-    parts += [_at_once(codec, name, schema, mine, columns)] if mine else []
-    if not parts:
-        return pl.DataFrame(schema={**columns, "offset": pl.Int64})
-    return pl.concat(parts).sort("offset")
+def head(codec: Codec, name: str) -> bytes:
+    """How the values begin that can be decoded at once."""
+    return wire.head(codec.written(name)[0])
 
 
-def _at_once(codec: Codec, name: str, schema: Schema, records: Sequence[Record], columns: Columns) -> pl.DataFrame:
-    bodies = [r.value[_FRAME:] for r in records if r.value]
+def at_once(codec: Codec, name: str, block: Block, columns: Columns) -> pl.DataFrame | None:
+    """These columns of the data in a block of values, which must begin with `head`; None where they cannot be decoded so."""
+    container = _container(codec.written(name)[1], len(block.keys), block.bodies)
     try:
-        with BytesIO(_container(schema, bodies)) as block:
-            found = pl.read_avro(block)
+        with BytesIO(container) as file:
+            found = pl.read_avro(file, columns=list(columns))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        found = pl.DataFrame()
-    if found.height != len(records) or not _fit(found.select(KEYS[name]).to_series(), records):
-        return _one_by_one(codec, records, columns)  # which says what is wrong with which
-    offsets = pl.Series("offset", [r.offset for r in records], dtype=pl.Int64)
-    return found.select(pl.col(n).cast(kind) for n, kind in columns.items()).with_columns(offsets)
+        return None
+    if found.height != len(block.keys) or not _fit(found.select(KEYS[name]).to_series(), block.keys):
+        return None
+    return found.select(pl.col(n).cast(kind) for n, kind in columns.items())
 
 
-def _fit(keys: pl.Series, records: Sequence[Record]) -> bool:
-    return keys.cast(pl.Binary).to_list() == [record.key for record in records]
+async def table(codec: Codec, name: str, records: Sequence[Record], columns: Columns) -> pl.DataFrame:
+    """These columns of the data in the records' values, which must all be of the named schema, in the records' order. Raises
+    WireError for a value that cannot be decoded."""
+    await codec.learn({(record.value or b"")[:_FRAME] for record in records})
+    own, places, parts = head(codec, name), list[int](), [pl.DataFrame(schema=columns)]
+    for alike in (True, False):
+        some = [(n, r) for n, r in enumerate(records) if (r.value or b"").startswith(own) is alike]
+        places += [n for n, _ in some]
+        parts.append(_decoded(codec, name, [r for _, r in some], columns, alike))
+    return pl.concat(parts).with_columns(pl.Series("_place", places, dtype=pl.Int64)).sort("_place").drop("_place")
+
+
+def _decoded(codec: Codec, name: str, records: Sequence[Record], columns: Columns, alike: bool) -> pl.DataFrame:
+    block = block_of(records, head(codec, name)) if alike else None
+    found = at_once(codec, name, block, columns) if block else None
+    return _one_by_one(codec, records, columns) if found is None else found  # which says what is wrong with which
+
+
+def _fit(keys: pl.Series, expected: Sequence[bytes]) -> bool:
+    return keys.cast(pl.Binary).to_list() == expected
 
 
 def _one_by_one(codec: Codec, records: Sequence[Record], columns: Columns) -> pl.DataFrame:
-    data = [codec.decode(r.value)[1] | {"offset": r.offset} for r in records]
-    rows = [{n: row[n] for n in (*columns, "offset")} for row in data]
-    return pl.DataFrame(rows, schema={**columns, "offset": pl.Int64})
+    data = [codec.decode(record.value)[1] for record in records]
+    return pl.DataFrame([{n: row[n] for n in columns} for row in data], schema=columns)
 
 
-def _container(schema: Schema, bodies: Sequence[bytes]) -> bytes:
+def _container(schema: Schema, count: int, block: bytes) -> bytes:
     """An object container file (Avro 1.11, "Object Container Files") with one block."""
     fields = [{k: v for k, v in field.items() if k in ("name", "type")} for field in schema["fields"]]
     plain = json.dumps({"type": "record", "name": schema["name"], "fields": fields}).encode()
-    block = b"".join(bodies)
     meta = _text(b"avro.schema") + _text(plain) + _text(b"avro.codec") + _text(b"null")
-    head = b"Obj\x01" + _long(2) + meta + _long(0) + _SYNC
-    return head + _long(len(bodies)) + _long(len(block)) + block + _SYNC
+    start = b"Obj\x01" + _long(2) + meta + _long(0) + _SYNC
+    return b"".join((start, _long(count), _long(len(block)), block, _SYNC))
 
 
 def _text(content: bytes) -> bytes:

@@ -163,12 +163,9 @@ def _oldest(definition: Field) -> list[By]:
 
 def _truth(definition: Field) -> list[By]:
     """Of the claims that know a value, or of all, the newest of the first system in order."""
-    systems = definition.rule.systems
-    ranks = {system: rank for rank, system in enumerate(systems)}
-    rank = (
-        pl.col("system").replace_strict(ranks, default=len(systems), return_dtype=pl.UInt32) if systems else pl.lit(0)
-    )
-    return [By(_unknown()), By(rank), *_newest_first()]
+    ranks = {system: rank for rank, system in enumerate(definition.rule.systems)}
+    rank = pl.col("system").replace_strict(ranks, default=len(ranks), return_dtype=pl.UInt32)
+    return [By(_unknown()), *([By(rank)] if ranks else []), *_newest_first()]
 
 
 def _unknown() -> pl.Expr:

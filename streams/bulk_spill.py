@@ -64,7 +64,7 @@ class Spill:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _keep(self, name: str, rows: pl.DataFrame) -> None:
-        number = (pl.concat_str(RECORD, separator="\x1f").hash(seed=0) % self.buckets).alias("bucket")
+        number = (pl.col("external_id").hash(seed=0) % self.buckets).alias("bucket")
         parts = rows.with_columns(number).partition_by("bucket", as_dict=True, include_key=False)
         self._write(name, {int(key[0]): part for key, part in parts.items()})
 

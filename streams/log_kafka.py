@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.structs import ConsumerRecord
 
-from streams.records import NewRecord, Offsets, Place, Record, UnknownTopicError, partition_of
+from streams.records import Block, NewRecord, Offsets, Place, Record, UnknownTopicError, block_of, partition_of
 from streams.topics import Topic
 
 _READ_SECONDS = 1.0
@@ -90,6 +90,10 @@ class KafkaLog:
                 position = await consumer.position(tp)
             consumer.pause(tp)  # or it would go on polling
             return records
+
+    async def block(self, topic: str, partition: int, start: int, limit: int, head: bytes) -> Block | None:
+        """The same, if all their values begin with `head`."""
+        return block_of(await self.read(topic, partition, start, limit), head)
 
     async def pick(self, places: Iterable[Place]) -> list[Record]:
         """The records at these places; those that stand near each other by one read."""

@@ -15,8 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from hub.errors import Hold
-from streams import bulk_avro, bulk_work, follow
+from streams import bulk_work, follow
+from streams.bulk_avro import Columns
+from streams.bulk_project import GOLDEN
+from streams.bulk_read import Reading
 from streams.bulk_spill import DECISION, EVENT, IDENTITY, place
 from streams.bulk_work import Files
 from streams.bulk_workers import LoadModel, Workers
@@ -27,7 +32,7 @@ from streams.log_postgres import Connection
 from streams.position import positions
 from streams.project import STAGE
 from streams.rebuild_state import State, begin, load, step, steps
-from streams.records import Offsets, Record
+from streams.records import Offsets
 from streams.scope import Scope
 from streams.shadow import turns
 from streams.topics import DECISIONS
@@ -69,40 +74,23 @@ class Rebuild:
         self.parked = await read_parked(self.context)
         for (topic, partition), end in [*turns(self.state.decided), *turns(self.state.upto)]:
             name = f"{topic} {partition}"
-            async for records, behind in self._chunks(topic, partition, done.get(name, 0), end):
-                await self._spill(topic, place(topic, partition, records[0].offset), records)
-                await step(self.context.pool, "read", name, behind)
-                done[name] = behind
+            kind, columns, keep = self._kind(topic)
+            reading = Reading(self.context, topic, partition, kind, columns, end, READ, self.parked)
+            async for portion in reading.portions(done.get(name, 0)):
+                self.read += portion.count
+                await asyncio.to_thread(keep, place(topic, partition, portion.start), portion.rows)
+                await step(self.context.pool, "read", name, portion.behind)
+                done[name] = portion.behind
                 self.told("read", sum(done.values()), total)
 
-    async def _chunks(
-        self, topic: str, partition: int, start: int, end: int
-    ) -> AsyncIterator[tuple[list[Record], int]]:
-        """Portions of a partition, and the offset behind each; the next one is read while the last is worked on."""
-        log = self.context.log
-        coming = asyncio.create_task(log.read(topic, partition, start, min(READ, end - start))) if start < end else None
-        try:
-            while coming and (found := await coming):
-                self.read += len(found)
-                start = found[-1].offset + 1
-                more = start < end
-                coming = (
-                    asyncio.create_task(log.read(topic, partition, start, min(READ, end - start))) if more else None
-                )
-                yield [record for record in found if record.offset < end], min(start, end)
-        finally:
-            if coming:
-                coming.cancel()
-
-    async def _spill(self, topic: str, name: str, records: list[Record]) -> None:
-        kept = [r for r in records if (r.topic, r.partition, r.offset) not in self.parked]
-        kind, columns, write = "event", EVENT, self.files.spill.events
+    def _kind(self, topic: str) -> tuple[str, Columns, Callable[[str, pl.DataFrame], None]]:
+        """What stands on a topic: its schema, the columns that are wanted of it, and what keeps them."""
+        spill = self.files.spill
         if topic == IDENTITIES.name:
-            kind, columns, write = "identity", IDENTITY, self.files.spill.links
+            return "identity", IDENTITY, spill.links
         if topic == DECISIONS.name:
-            kind, columns, write = "decision", DECISION, self.files.spill.unsaid
-        table = await bulk_avro.table(self.context.codec, kind, kept, columns)
-        await asyncio.to_thread(write, name, table)
+            return "decision", DECISION, spill.unsaid
+        return "event", EVENT, spill.events
 
     async def _name(self) -> None:
         """Of a partial rebuild, which golden records it is about."""
@@ -130,7 +118,7 @@ class Rebuild:
     async def _project(self) -> None:
         async def keep(conn: Connection, bucket: int, count: int) -> None:
             copy = self.files.projected(bucket) / bulk_work.GOLDEN
-            await _copy(conn, "shadow_golden", bulk_work.GOLDEN_COLUMNS, copy)
+            await _copy(conn, "shadow_golden", GOLDEN, copy)
 
         await self._buckets("project", self.workers.project, keep)
 

@@ -50,6 +50,15 @@ class Batch(msgspec.Struct, frozen=True):
     records: tuple[Record, ...]
 
 
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """Records of one partition that follow each other, whose values all begin alike: what follows that in their values,
+    laid behind each other. Never empty."""
+
+    offsets: list[int]
+    keys: list[bytes]
+    bodies: bytes
+
+
 class Log(Protocol):
     """What the hub needs of an event log. Every method may raise the driver's connection errors; all are safe to repeat,
     but a repeated `append` may leave the records twice."""
@@ -62,6 +71,9 @@ class Log(Protocol):
 
     async def read(self, topic: str, partition: int, start: int, limit: int) -> list[Record]:
         """Up to `limit` records at or after offset `start`, those that exist now; empty at the end of the partition."""
+
+    async def block(self, topic: str, partition: int, start: int, limit: int, head: bytes) -> Block | None:
+        """The records that `read` gives, if there are any and their values all begin with `head`."""
 
     async def pick(self, places: Iterable[Place]) -> list[Record]:
         """The records that stand at these places, in any order; those that retention removed are left out."""
@@ -87,3 +99,12 @@ class UnknownTopicError(LookupError):
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key: Kafka's own default (murmur2), so that both logs agree. Cached, for it is pure Python."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+def block_of(records: Sequence[Record], head: bytes) -> Block | None:
+    """See `Log.block`."""
+    values = [record.value or b"" for record in records]
+    if not values or not all(value.startswith(head) for value in values):
+        return None
+    bodies = b"".join(value[len(head) :] for value in values)
+    return Block([record.offset for record in records], [record.key for record in records], bodies)
