@@ -22,9 +22,10 @@ CLOCK = ("order", "observed_at", "event_id")
 
 
 def events_of(spill: Spill, bucket: int) -> pl.DataFrame | None:
-    """Every event of the bucket's records once, in the order of the log: the first delivery counts."""
+    """Every event of the bucket's records once, in the order of the log: the first delivery counts. An event's id tells it
+    from those of all other objects."""
     rows = spill.bucket("events", bucket)
-    return None if rows is None else rows.unique([*RECORD, "event_id"], keep="first", maintain_order=True)
+    return None if rows is None else rows.filter(pl.struct("external_id", "event_id").is_first_distinct())
 
 
 def links_of(spill: Spill, bucket: int) -> pl.DataFrame | None:

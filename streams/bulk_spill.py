@@ -75,7 +75,7 @@ class Spill:
             shutil.rmtree(old, ignore_errors=True)
         draft.mkdir(parents=True)
         for number, part in parts.items():
-            part.write_ipc(draft / f"{number}.arrow", compression="lz4")
+            part.write_ipc(draft / f"{number}.arrow")  # packing it would cost as much as decoding it did
         draft.rename(final)
 
     def _read(self, kind: str, number: int) -> pl.DataFrame | None:

@@ -1,4 +1,5 @@
-"""Workers: processes that fold and project buckets. A small rebuild is done in a thread of this process instead."""
+"""Workers: who folds and projects buckets, several at once. What is done by columns runs side by side in threads of this
+process; a large rebuild with much to do in Python is given to processes instead."""
 
 import asyncio
 import os
@@ -10,6 +11,8 @@ from typing import Any
 
 from hub.model import Model
 from streams import bulk_work
+from streams.bulk_hear import composed
+from streams.bulk_project import simple
 from streams.bulk_work import Files
 
 LoadModel = Callable[[], Model]
@@ -24,11 +27,12 @@ class Workers:
 
     def __init__(self, model: Model, events: int, load_model: LoadModel | None) -> None:
         self._own, self._load = model, load_model
-        self.count = max(1, min(os.cpu_count() or 1, 8)) if load_model and events > FEW else 1
+        self.count = max(1, min(os.cpu_count() or 1, 8)) if events > FEW else 1
+        self._apart = load_model is not None and self.count > 1 and not by_columns(model)
         self._pool: ProcessPoolExecutor | None = None
 
     async def __aenter__(self) -> "Workers":
-        if self._load and self.count > 1:
+        if self._load and self._apart:
             context = get_context("spawn")
             self._pool = ProcessPoolExecutor(self.count, context, initializer=_start, initargs=(self._load,))
         return self
@@ -49,6 +53,12 @@ class Workers:
         if self._pool:
             return await asyncio.get_running_loop().run_in_executor(self._pool, _there, what, files, bucket)
         return await asyncio.to_thread(getattr(bulk_work, what), self._own, files, bucket)
+
+
+def by_columns(model: Model) -> bool:
+    """Whether claims and golden records are found by columns alone."""
+    every_rule = all(simple(field) for entity in model.entities.values() for field in entity.fields.values())
+    return every_rule and all(composed(mapping) is None for mapping in model.mappings.values())
 
 
 def _start(load: LoadModel) -> None:

@@ -9,7 +9,7 @@ What is done is in `hub.rebuild` and `hub.rebuild_step`; a step that was cut off
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +40,8 @@ from streams.topics import IDENTITY as IDENTITIES
 
 Told = Callable[[str, int, int], None]
 """(what is being done, how much of it is done, of how much)."""
-READ = 50_000
+READ = 50_000  # records, at most, that are read at once
+READERS = 2  # partitions that are read side by side
 LOCK = 0x68756203
 HOURS = 6 * 3_600.0
 
@@ -72,16 +73,31 @@ class Rebuild:
         ends = {**self.state.decided, **self.state.upto}
         total = sum(ends.values())
         self.parked = await read_parked(self.context)
-        for (topic, partition), end in [*turns(self.state.decided), *turns(self.state.upto)]:
-            name = f"{topic} {partition}"
-            kind, columns, keep = self._kind(topic)
-            reading = Reading(self.context, topic, partition, kind, columns, end, READ, self.parked)
-            async for portion in reading.portions(done.get(name, 0)):
-                self.read += portion.count
-                await asyncio.to_thread(keep, place(topic, partition, portion.start), portion.rows)
-                await step(self.context.pool, "read", name, portion.behind)
-                done[name] = portion.behind
-                self.told("read", sum(done.values()), total)
+        waiting: dict[tuple[str, int], list[int]] = {}
+        for partition, end in [*turns(self.state.decided), *turns(self.state.upto)]:
+            waiting.setdefault(partition, []).append(end)
+        left = iter(waiting.items())
+
+        async def one_after_another() -> None:
+            for (topic, partition), upto in left:
+                for end in upto:
+                    async for name, behind in self._partition(topic, partition, done, end):
+                        done[name] = behind
+                        self.told("read", sum(done.values()), total)
+
+        await _at_once(READERS, one_after_another)
+
+    async def _partition(
+        self, topic: str, partition: int, done: Mapping[str, int], end: int
+    ) -> AsyncIterator[tuple[str, int]]:
+        """Read a partition up to an offset, from where it was read to; its name, and how far it is read."""
+        name, (kind, columns, keep) = f"{topic} {partition}", self._kind(topic)
+        reading = Reading(self.context, topic, partition, kind, columns, end, READ, self.parked)
+        async for portion in reading.portions(done.get(name, 0)):
+            self.read += portion.count
+            await asyncio.to_thread(keep, place(topic, partition, portion.start), portion.rows)
+            await step(self.context.pool, "read", name, portion.behind)
+            yield name, portion.behind
 
     def _kind(self, topic: str) -> tuple[str, Columns, Callable[[str, pl.DataFrame], None]]:
         """What stands on a topic: its schema, the columns that are wanted of it, and what keeps them."""
@@ -140,9 +156,7 @@ class Rebuild:
                 count += 1
                 self.told(what, count, self.state.buckets)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self.workers.count):
-                group.create_task(one_after_another(waiting))
+        await _at_once(self.workers.count, lambda: one_after_another(waiting))
 
     async def follow(self, conn: Connection, upto: Offsets) -> follow.Followed:
         """Bring the shadow tables from where they stand to these positions, in the caller's transaction."""
@@ -196,6 +210,12 @@ async def _anew(context: Context, scope: Scope) -> State:
     state = State.new(scope.told(context.model), upto, decided, since, context.data_dir)
     await begin(context.pool, state)
     return state
+
+
+async def _at_once(count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(work())
 
 
 async def _copy(conn: Connection, table: str, columns: tuple[str, ...], path: Path) -> None:
