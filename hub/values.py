@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import phonenumbers
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
@@ -33,13 +33,6 @@ def parse(kind: str, native: Any, region: str = DEFAULT_REGION) -> Value:
     if kind == "phone":
         return _phone(_as_text(native), region)
     return PARSERS[kind](native)
-
-
-def verbatim(kind: str, text: str) -> bool:
-    """Whether `parse` gives a text back as it is; False also where that takes more than a glance to tell."""
-    if kind == "email":
-        return PLAIN_EMAIL.fullmatch(text) is not None
-    return kind == "text" and text.isascii() and text.isprintable() and 0 < len(text.strip()) == len(text) <= MAX_TEXT
 
 
 def same(left: Value, right: Value) -> bool:
@@ -92,11 +85,26 @@ def _as_text(native: Any) -> str:
     return text
 
 
+_ADDRESS = r"[a-z0-9_+]+(?:[.-][a-z0-9_+]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+"
+_SPECIAL = "|".join(map(re.escape, SPECIAL_USE_DOMAIN_NAMES))
 # Addresses that `validate_email` returns as they are, told without its work of some 0.1 ms.
-PLAIN_EMAIL = re.compile(
-    r"(?=.{1,64}$)[a-z0-9_+]+(?:[.-][a-z0-9_+]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+"
-    rf"(?!(?:{'|'.join(map(re.escape, SPECIAL_USE_DOMAIN_NAMES))})$)[a-z]{{2,}}"
-)
+PLAIN_EMAIL = re.compile(rf"(?=.{{1,64}}$){_ADDRESS}(?!(?:{_SPECIAL})$)[a-z]{{2,}}")
+
+
+class Plain(NamedTuple):
+    """Texts that `parse` gives back as they are: those like the one pattern, unlike the other, of at most so many characters.
+    The patterns are in the words that all libraries know."""
+
+    like: str
+    unlike: str
+    most: int
+
+
+PLAIN: Mapping[str, Plain] = {
+    "text": Plain(r"^[!-~](?:[ -~]*[!-~])?$", "^$", MAX_TEXT),
+    "email": Plain(rf"^{_ADDRESS}[a-z]{{2,}}$", rf"\.(?:{_SPECIAL})$", 64),
+}
+"""Kinds of which most texts are plain; in ASCII."""
 
 
 @lru_cache(maxsize=65_536)

@@ -16,7 +16,7 @@ import polars as pl
 from hub.decide import strip
 from hub.fold import DELETED
 from hub.mapping import ObjectMap, decode
-from hub.values import verbatim
+from hub.values import PLAIN
 from streams.bulk_hear import KINDS, by_record, claimed, claims_of, composed
 from streams.bulk_project import CLAIM, column, simple
 from streams.bulk_text import key, objects, quoted
@@ -41,33 +41,32 @@ class Known(dict[Any, str | None]):
 
 
 class Reader:
-    """Reads one canonical field from native fields, as JSON; None where they do not tell it, or nothing admissible."""
+    """Reads one canonical field from native fields, as JSON; null where they do not tell it, or nothing admissible."""
 
     def __init__(self, mapping: ObjectMap, name: str) -> None:
         fields = tuple(f for f in mapping.fields if f.name == name and not f.identifies)
         constants = {n: value for n, value in mapping.constants.items() if n == name}
         self._name, self._mapping = name, replace(mapping, fields=fields, constants=constants)
         self._natives = tuple(dict.fromkeys(native for f in fields for native in f.natives))
-        plain = len(fields) == 1 and not fields[0].codec and not fields[0].options
-        self._kind = mapping.kind(name) if plain else ""
-        self._texts = Known(self._text)
-        self._others = Known(lambda content: self._read(orjson.loads(content)))
+        bare = len(fields) == 1 and not (fields[0].codec or fields[0].options)
+        self._plain = PLAIN.get(mapping.kind(name)) if bare else None
+        self._known = Known(lambda content: self._read(orjson.loads(content)))
 
-    def all(self, told: Sequence[Mapping[str, Any]]) -> list[str | None]:
-        """What each of these says."""
-        if len(self._natives) != 1:
-            return [self.one(natives) for natives in told]
-        (native,), texts, other = self._natives, self._texts, self.one
-        return [texts[text] if (text := one.get(native)).__class__ is str else other(one) for one in told]
+    def all(self, told: Sequence[Mapping[str, Any]]) -> pl.Series:
+        """What each of these says. Plain texts stay as they are, and are told from others by columns."""
+        if self._plain is None:
+            return pl.Series([self.one(natives) for natives in told], dtype=pl.String)
+        (native,) = self._natives
+        texts = [text if (text := one.get(native)).__class__ is str else None for one in told]
+        said = quoted(column := pl.Series(texts, dtype=pl.String))
+        like, unlike, most = self._plain
+        plain = column.str.contains(like) & (column.str.len_bytes() <= most) & ~column.str.contains(unlike)
+        others = (~plain.fill_null(value=False)).arg_true().to_list()
+        return said.scatter(others, [self.one(told[n]) for n in others]) if others else said
 
     def one(self, natives: Mapping[str, Any]) -> str | None:
         """What one says. Contents are told apart as JSON, where true is not 1, and 1 is not 1.0."""
-        return self._others[orjson.dumps({n: natives[n] for n in self._natives if n in natives})]
-
-    def _text(self, text: str) -> str | None:
-        if verbatim(self._kind, text):
-            return orjson.dumps(text).decode()
-        return self._read({self._natives[0]: text})
+        return self._known[orjson.dumps({n: natives[n] for n in self._natives if n in natives})]
 
     def _read(self, natives: Mapping[str, Any]) -> str | None:
         values = decode(self._mapping, natives).values
@@ -100,14 +99,15 @@ class Events:
             self._told[row] = orjson.loads(self._payloads[row])
         return self._told[row]
 
-    def silent(self, name: str, row: int) -> bool:
-        """Whether it was found that this event does not say a field."""
-        return bool(self._unsaid) and (names := self._unsaid[row]) is not None and name in names
+    def unheard(self, name: str) -> pl.Series:
+        """Whether it was found that a record's newest event does not say a field."""
+        return self.first["unsaid"].list.contains(name).fill_null(value=False)
 
-    def older(self, record: int, says: Says) -> tuple[int, str | None]:
-        """The record's next event that says something, and what; the newest and None where there is none."""
+    def older(self, record: int, name: str, says: Says) -> tuple[int, str | None]:
+        """The record's next event that says a field, and what; the newest and None where there is none."""
         for row in range(self.starts[record] + 1, self.ends[record]):
-            if (value := says(row)) is not None:
+            heard = not self._unsaid or name not in (self._unsaid[row] or ())
+            if heard and (value := says(row)) is not None:
                 return row, value
         return self.starts[record], None
 
@@ -116,7 +116,7 @@ def claims_by_record(mapping: ObjectMap, rows: pl.DataFrame, sizes: Sequence[int
     """A row for each record: its `claims` as JSON, whether it is `gone`, and as structs the claims on fields whose rule is
     an order (see streams.bulk_project); their value is null where there is none."""
     events = Events(rows, sizes)
-    found = {DELETED: _deleted(events)}
+    found = {DELETED: _first(events, DELETED, _ends(events), lambda row: str(events.dead[row]).lower())}
     told = events.newest()
     for name in sorted(n for n in claimed(mapping) if mapping.kind(n) not in KINDS):
         found[name] = _field(events, name, Reader(mapping, name), told)
@@ -127,42 +127,29 @@ def claims_by_record(mapping: ObjectMap, rows: pl.DataFrame, sizes: Sequence[int
     return texts.with_columns(gone, *(found[n].select(CLAIM).to_struct(column(n)) for n in orders))
 
 
+def _ends(events: Events) -> pl.Series:
+    return pl.select(
+        pl.when(events.first["op"] == "delete").then(pl.lit("true")).otherwise(pl.lit("false"))
+    ).to_series()
+
+
 def _field(events: Events, name: str, reader: Reader, told: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """The claims on one field, a row for each record."""
-
-    def says(row: int) -> str | None:
-        if events.dead[row] or events.silent(name, row):
-            return None
-        return reader.all((events.told(row),))[0]
-
-    newest = reader.all(told)
-    open_ = [
-        None if events.dead[row] or events.silent(name, row) else value
-        for row, value in zip(events.starts, newest, strict=True)
-    ]
-    return _first(events, open_, says)
+    newest = reader.all(told).set(events.first["op"] == "delete", None)
+    return _first(events, name, newest, lambda row: None if events.dead[row] else reader.one(events.told(row)))
 
 
-def _deleted(events: Events) -> pl.DataFrame:
-    """The claims on whether records are gone."""
-
-    def says(row: int) -> str | None:
-        return None if events.silent(DELETED, row) else str(events.dead[row]).lower()
-
-    return _first(events, [says(row) for row in events.starts], says)
-
-
-def _first(events: Events, newest: list[str | None], says: Says) -> pl.DataFrame:
-    """What the first event says that says something, with its clock; `newest` is what the newest event says."""
-    if None not in newest:
-        return events.first.with_columns(pl.Series("value", newest, dtype=pl.String))
-    at = [
-        (row, value) if value is not None else events.older(n, says)
-        for n, (row, value) in enumerate(zip(events.starts, newest, strict=True))
-    ]
-    return stamped(events.rows[[row for row, _ in at]]).with_columns(
-        pl.Series("value", [value for _, value in at], dtype=pl.String)
-    )
+def _first(events: Events, name: str, newest: pl.Series, says: Says) -> pl.DataFrame:
+    """What the first event says that is heard of a field and says something, with its clock; `newest` is what the records'
+    newest events say, and `says` what another one does."""
+    newest = newest.alias("value").set(events.unheard(name), None)
+    open_ = newest.is_null().arg_true().to_list()
+    if not open_:
+        return events.first.with_columns(newest)
+    places, older = list(events.starts), [events.older(n, name, says) for n in open_]
+    for n, (row, _) in zip(open_, older, strict=True):
+        places[n] = row
+    return stamped(events.rows[places]).with_columns(newest.scatter(open_, [value for _, value in older]))
 
 
 def stamped(rows: pl.DataFrame) -> pl.DataFrame:

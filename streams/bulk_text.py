@@ -10,10 +10,10 @@ ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def quoted(texts: pl.Series) -> pl.Series:
-    """Strings as JSON. Few hold anything that must be escaped; where one does, all go by the JSON library."""
-    if texts.str.contains(r'[\x00-\x1f"\\]').any():
-        return pl.Series(texts.name, [orjson.dumps(text).decode() for text in texts.to_list()], dtype=pl.String)
-    return pl.select(pl.concat_str(pl.lit('"'), texts, pl.lit('"'))).to_series()
+    """Strings as JSON; null stays null. Few hold anything that must be escaped: those go by the JSON library."""
+    plain = pl.select(pl.concat_str(pl.lit('"'), texts, pl.lit('"')).alias(texts.name)).to_series()
+    odd = texts.str.contains(r'[\x00-\x1f"\\]').arg_true()
+    return plain.scatter(odd, [orjson.dumps(text).decode() for text in texts.gather(odd)]) if len(odd) else plain
 
 
 def key(name: str) -> str:
