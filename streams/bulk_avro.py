@@ -35,15 +35,15 @@ def head(codec: Codec, name: str) -> bytes:
     return wire.head(codec.written(name)[0])
 
 
-def at_once(codec: Codec, name: str, block: Block, columns: Columns) -> pl.DataFrame | None:
-    """These columns of the data in a block of values, which must begin with `head`; None where they cannot be decoded so."""
-    container = _container(codec.written(name)[1], len(block.keys), block.bodies)
+def at_once(codec: Codec, name: str, blocks: Sequence[Block], columns: Columns) -> pl.DataFrame | None:
+    """These columns of the data in blocks of values, which must begin with `head`; None where they cannot be decoded so."""
     try:
-        with BytesIO(container) as file:
+        with BytesIO(_container(codec.written(name)[1], blocks)) as file:
             found = pl.read_avro(file, columns=list(columns))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
-    if found.height != len(block.keys) or not _fit(found.select(KEYS[name]).to_series(), block.keys):
+    keys = [key for block in blocks for key in block.keys]
+    if found.height != len(keys) or not _fit(found.select(KEYS[name]).to_series(), keys):
         return None
     return found.select(pl.col(n).cast(kind) for n, kind in columns.items())
 
@@ -62,7 +62,7 @@ async def table(codec: Codec, name: str, records: Sequence[Record], columns: Col
 
 def _decoded(codec: Codec, name: str, records: Sequence[Record], columns: Columns, alike: bool) -> pl.DataFrame:
     block = block_of(records, head(codec, name)) if alike else None
-    found = at_once(codec, name, block, columns) if block else None
+    found = at_once(codec, name, [block], columns) if block else None
     return _one_by_one(codec, records, columns) if found is None else found  # which says what is wrong with which
 
 
@@ -75,13 +75,15 @@ def _one_by_one(codec: Codec, records: Sequence[Record], columns: Columns) -> pl
     return pl.DataFrame([{n: row[n] for n in columns} for row in data], schema=columns)
 
 
-def _container(schema: Schema, count: int, block: bytes) -> bytes:
-    """An object container file (Avro 1.11, "Object Container Files") with one block."""
+def _container(schema: Schema, blocks: Sequence[Block]) -> bytes:
+    """An object container file (Avro 1.11, "Object Container Files")."""
     fields = [{k: v for k, v in field.items() if k in ("name", "type")} for field in schema["fields"]]
     plain = json.dumps({"type": "record", "name": schema["name"], "fields": fields}).encode()
     meta = _text(b"avro.schema") + _text(plain) + _text(b"avro.codec") + _text(b"null")
-    start = b"Obj\x01" + _long(2) + meta + _long(0) + _SYNC
-    return b"".join((start, _long(count), _long(len(block)), block, _SYNC))
+    parts = [b"Obj\x01", _long(2), meta, _long(0), _SYNC]
+    for block in blocks:
+        parts += [_long(len(block.keys)), _long(len(block.bodies)), block.bodies, _SYNC]
+    return b"".join(parts)
 
 
 def _text(content: bytes) -> bytes:

@@ -9,9 +9,12 @@ import polars as pl
 from streams import bulk_avro
 from streams.bulk_avro import Columns
 from streams.context import Context
-from streams.records import Place
+from streams.records import Block, Place
 
-BYTES = 24 << 20  # of values in a portion, about
+BYTES = 16 << 20  # of values in a portion, about
+PIECES = (
+    8  # in which a portion is asked for: PostgreSQL takes three times as long for each record in blocks of many MiB
+)
 FIRST = 2_000  # records of the first portion, which tells how long they are
 
 
@@ -59,14 +62,27 @@ class Reading:
         return portion or await self._by_record(start, limit)
 
     async def _at_once(self, start: int, limit: int) -> Portion | None:
-        codec = self.context.codec
-        block = await self.context.log.block(self.topic, self.partition, start, limit, bulk_avro.head(codec, self.name))
-        if block is None or block.offsets[-1] >= self.end:
+        blocks = await self._blocks(start, limit)
+        if not blocks or blocks[-1].offsets[-1] >= self.end:
             return None
-        rows = await asyncio.to_thread(bulk_avro.at_once, codec, self.name, block, self.columns)
+        rows = await asyncio.to_thread(bulk_avro.at_once, self.context.codec, self.name, blocks, self.columns)
         if rows is None:
             return None
-        return Portion(rows, block.offsets[0], block.offsets[-1] + 1, len(block.offsets), len(block.bodies))
+        size = sum(len(block.bodies) for block in blocks)
+        return Portion(rows, blocks[0].offsets[0], blocks[-1].offsets[-1] + 1, rows.height, size)
+
+    async def _blocks(self, start: int, limit: int) -> list[Block]:
+        """The records in several blocks: a log may be slow at making large ones."""
+        blocks, left = list[Block](), limit
+        head = bulk_avro.head(self.context.codec, self.name)
+        while left > 0:
+            piece = min(left, max(1, limit // PIECES))
+            block = await self.context.log.block(self.topic, self.partition, start, piece, head)
+            if block is None:
+                break
+            blocks.append(block)
+            start, left = block.offsets[-1] + 1, left - len(block.offsets)
+        return blocks
 
     async def _by_record(self, start: int, limit: int) -> Portion | None:
         found = await self.context.log.read(self.topic, self.partition, start, limit)
