@@ -14,6 +14,8 @@ from hub.model import Model
 from streams.steward import OBJECT, SYSTEM
 from streams.topics import changes_topic
 
+FILES = 2  # how a rebuild's files are written; with another number a rebuild begins anew
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -51,4 +53,4 @@ class Scope:
 
     def told(self, model: Model) -> dict[str, Any]:
         """What makes a rebuild the same one, if it is to go on."""
-        return {**asdict(self), "model": model.version, "polars": pl.__version__}
+        return {**asdict(self), "model": model.version, "polars": pl.__version__, "files": FILES}

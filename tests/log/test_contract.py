@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from streams.log import Log, NewRecord, PostgresLog, Record, UnknownTopicError, open_log, partition_of
+from streams.records import Block
 from streams.topics import Topic
 from tests.log.support import by_key, everything, numbered
 
@@ -56,6 +57,18 @@ async def test_records_are_picked_by_their_places(log: Log, topic: Topic) -> Non
     key = lambda r: (r.partition, r.offset)  # noqa: E731
     assert sorted(picked, key=key) == sorted({(r.partition, r.offset): r for r in chosen}.values(), key=key)
     assert await log.pick([]) == []
+
+
+async def test_a_block_holds_what_a_read_gives(log: Log, topic: Topic) -> None:
+    await log.append([NewRecord(topic.name, b"one", b"head %d" % n) for n in range(10)])
+    await log.append([NewRecord(topic.name, b"one", value) for value in (b"heat", None)])
+    partition = partition_of(b"one", topic.partitions)
+    block = await log.block(topic.name, partition, 3, 4, b"head ")
+    assert block == Block([3, 4, 5, 6], [b"one"] * 4, b"3456")
+    last = await log.block(topic.name, partition, 9, 1, b"")
+    assert last == Block([9], [b"one"], b"head 9")
+    for start, limit in ((9, 2), (11, 1), (12, 1)):  # begins otherwise, has no value, is not there
+        assert await log.block(topic.name, partition, start, limit, b"head ") is None, (start, limit)
 
 
 async def test_ends_starts_and_positions_of_an_untouched_topic_are_zero(log: Log, topic: Topic) -> None:
