@@ -65,7 +65,7 @@ class PostgresLog:
         """
         if not records:
             return
-        await self._learn(conn, {record.topic for record in records})
+        await _learn(conn, self._partitions, {record.topic for record in records})
         known = self._partitions
         await conn.execute(
             "select hub_log.append($1, $2, $3, $4)",
@@ -78,7 +78,7 @@ class PostgresLog:
     async def read(self, topic: str, partition: int, start: int, limit: int) -> list[Record]:
         """Up to `limit` records from offset `start` on."""
         async with self._pool.acquire() as conn:
-            await self._learn(conn, {topic})
+            await _learn(conn, self._partitions, {topic})
             rows = await conn.fetch(
                 'select "offset", key, value, headers, timestamp_us from hub_log.record'
                 ' where partition_id = $1 and "offset" >= $2 order by "offset" limit $3',
@@ -91,7 +91,7 @@ class PostgresLog:
     async def block(self, topic: str, partition: int, start: int, limit: int, head: bytes) -> Block | None:
         """The same, if all their values begin with `head`; put together by the server, which spares a row for each."""
         async with self._pool.acquire() as conn:
-            await self._learn(conn, {topic})
+            await _learn(conn, self._partitions, {topic})
             with suppress(asyncpg.ProgramLimitExceededError):  # too long for one value
                 row = await conn.fetchrow(_BLOCK, self._partitions[topic][partition], start, limit, head, len(head))
                 return Block(row[0], row[1], row[2]) if row and row[3] else None
@@ -101,7 +101,7 @@ class PostgresLog:
         """The records at these places, by one query."""
         wanted = sorted(set(places))
         async with self._pool.acquire() as conn:
-            await self._learn(conn, {topic for topic, _, _ in wanted})
+            await _learn(conn, self._partitions, {topic for topic, _, _ in wanted})
             ids = [self._partitions[topic][partition] for topic, partition, _ in wanted]
             rows = await conn.fetch(
                 'select r."offset", key, value, headers, timestamp_us, r.partition_id'
@@ -142,18 +142,19 @@ class PostgresLog:
         )
         return {(name, number): offset for name, number, offset in rows}
 
-    async def _learn(self, conn: Connection, topics: set[str]) -> None:
-        """Remember the partition ids of the topics; partitions never change once made."""
-        if not (unknown := topics - self._partitions.keys()):
-            return
-        rows = await conn.fetch(
-            "select t.name, array_agg(p.id order by p.number) from hub_log.topic t"
-            " join hub_log.partition p on p.topic_id = t.id where t.name = any($1) group by t.name",
-            list(unknown),
-        )
-        self._partitions |= {name: ids for name, ids in rows}
-        if missing := unknown - self._partitions.keys():
-            raise UnknownTopicError(f"topics {', '.join(sorted(missing))} do not exist; ensure_topics creates them")
+
+async def _learn(conn: Connection, partitions: dict[str, list[int]], topics: set[str]) -> None:
+    """Remember the partition ids of the topics; partitions never change once made."""
+    if not (unknown := topics - partitions.keys()):
+        return
+    rows = await conn.fetch(
+        "select t.name, array_agg(p.id order by p.number) from hub_log.topic t"
+        " join hub_log.partition p on p.topic_id = t.id where t.name = any($1) group by t.name",
+        list(unknown),
+    )
+    partitions |= {name: ids for name, ids in rows}
+    if missing := unknown - partitions.keys():
+        raise UnknownTopicError(f"topics {', '.join(sorted(missing))} do not exist; ensure_topics creates them")
 
 
 async def set_up(conn: Connection) -> None:
