@@ -7,6 +7,7 @@ not even read. Values are normalised by `hub.mapping.decode`, the same code as l
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -22,8 +23,8 @@ from streams.bulk_project import CLAIM, column, simple
 from streams.bulk_text import key, objects, quoted
 
 MOST = 100_000  # contents of a field that are remembered
-Says = Callable[[int], str | None]
-"""What the event in a row says of a field, as JSON; None where it says nothing of it."""
+Says = Callable[[list[int]], pl.Series]
+"""What the events in these rows hold of a field, as JSON; null where they hold nothing of it."""
 
 
 class Known(dict[Any, str | None]):
@@ -80,15 +81,13 @@ class Events:
         self.rows, self.ends = rows, list(accumulate(sizes))
         self.starts = [0, *self.ends[:-1]]
         self.first = stamped(rows[self.starts])
-        self.dead = (rows["op"] == "delete").to_list()
-        self._unsaid = rows["unsaid"].to_list() if rows["unsaid"].null_count() < rows.height else []
         self._payloads: list[bytes] = []
         self._told: dict[int, Mapping[str, Any]] = {}
 
     def newest(self) -> list[Mapping[str, Any]]:
         """The native fields of each record's newest event; none of a delete."""
-        payloads = zip(self.starts, self.first["payload"].to_list(), strict=True)
-        told = [{} if self.dead[row] else orjson.loads(payload) for row, payload in payloads]
+        newest = zip(self.first["op"].to_list(), self.first["payload"].to_list(), strict=True)
+        told = [{} if op == "delete" else orjson.loads(payload) for op, payload in newest]
         self._told = dict(zip(self.starts, told, strict=True))
         return told
 
@@ -99,27 +98,22 @@ class Events:
             self._told[row] = orjson.loads(self._payloads[row])
         return self._told[row]
 
-    def unheard(self, name: str) -> pl.Series:
-        """Whether it was found that a record's newest event does not say a field."""
-        return self.first["unsaid"].list.contains(name).fill_null(value=False)
-
-    def older(self, record: int, name: str, says: Says) -> tuple[int, str | None]:
-        """The record's next event that says a field, and what; the newest and None where there is none."""
-        for row in range(self.starts[record] + 1, self.ends[record]):
-            heard = not self._unsaid or name not in (self._unsaid[row] or ())
-            if heard and (value := says(row)) is not None:
-                return row, value
-        return self.starts[record], None
+    def heard(self, name: str) -> pl.Series:
+        """Whether each event says what it holds of a field: not where the opposite was found, and no delete does."""
+        heard = ~self.rows["unsaid"].list.contains(name).fill_null(value=False)
+        return heard if name == DELETED else heard & (self.rows["op"] != "delete")
 
 
 def claims_by_record(mapping: ObjectMap, rows: pl.DataFrame, sizes: Sequence[int]) -> pl.DataFrame:
     """A row for each record: its `claims` as JSON, whether it is `gone`, and as structs the claims on fields whose rule is
     an order (see streams.bulk_project); their value is null where there is none."""
     events = Events(rows, sizes)
-    found = {DELETED: _first(events, DELETED, _ends(events), lambda row: str(events.dead[row]).lower())}
+    ends = _ends(events)
+    found = {DELETED: _first(events, DELETED, ends.gather(events.starts), ends.gather)}
     told = events.newest()
     for name in sorted(n for n in claimed(mapping) if mapping.kind(n) not in KINDS):
-        found[name] = _field(events, name, Reader(mapping, name), told)
+        reader = Reader(mapping, name)
+        found[name] = _first(events, name, reader.all(told), partial(_read, events, reader))
     members = [_member(name, claims) for name, claims in found.items()]
     texts = objects(pl.DataFrame([*members, *_heard(mapping, rows, sizes)])).alias("claims").to_frame()
     gone = (found[DELETED]["value"] == "true").fill_null(value=False).alias("gone")
@@ -127,29 +121,47 @@ def claims_by_record(mapping: ObjectMap, rows: pl.DataFrame, sizes: Sequence[int
     return texts.with_columns(gone, *(found[n].select(CLAIM).to_struct(column(n)) for n in orders))
 
 
+def _read(events: Events, reader: Reader, rows: Sequence[int]) -> pl.Series:
+    return reader.all([events.told(row) for row in rows])
+
+
 def _ends(events: Events) -> pl.Series:
-    return pl.select(
-        pl.when(events.first["op"] == "delete").then(pl.lit("true")).otherwise(pl.lit("false"))
-    ).to_series()
-
-
-def _field(events: Events, name: str, reader: Reader, told: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """The claims on one field, a row for each record."""
-    newest = reader.all(told).set(events.first["op"] == "delete", None)
-    return _first(events, name, newest, lambda row: None if events.dead[row] else reader.one(events.told(row)))
+    return pl.select(pl.when(events.rows["op"] == "delete").then(pl.lit("true")).otherwise(pl.lit("false"))).to_series()
 
 
 def _first(events: Events, name: str, newest: pl.Series, says: Says) -> pl.DataFrame:
     """What the first event says that is heard of a field and says something, with its clock; `newest` is what the records'
-    newest events say, and `says` what another one does."""
-    newest = newest.alias("value").set(events.unheard(name), None)
+    newest events hold, and `says` tells what others do."""
+    heard = events.heard(name)
+    newest = newest.alias("value").set(~heard.gather(events.starts), None)
     open_ = newest.is_null().arg_true().to_list()
     if not open_:
         return events.first.with_columns(newest)
-    places, older = list(events.starts), [events.older(n, name, says) for n in open_]
-    for n, (row, _) in zip(open_, older, strict=True):
-        places[n] = row
-    return stamped(events.rows[places]).with_columns(newest.scatter(open_, [value for _, value in older]))
+    found, places = _older(events, heard.to_list(), says, open_), list(events.starts)
+    for record, (row, _) in found.items():
+        places[record] = row
+    values = newest.scatter(list(found), [value for _, value in found.values()]) if found else newest
+    return stamped(events.rows[places]).with_columns(values)
+
+
+def _older(events: Events, heard: list[bool], says: Says, open_: Sequence[int]) -> dict[int, tuple[int, str]]:
+    """Of these records, whose newest events say nothing, the next event that does, and what: of all records at once, then
+    of those that are left."""
+    found: dict[int, tuple[int, str]] = {}
+    waiting = {record: events.starts[record] + 1 for record in open_}
+    while waiting:
+        at = {n: row for n, start in waiting.items() if (row := _next(heard, start, events.ends[n])) is not None}
+        said = zip(at.items(), says(list(at.values())), strict=True)
+        found |= {n: (row, value) for (n, row), value in said if value is not None}
+        waiting = {n: row + 1 for n, row in at.items() if n not in found}
+    return found
+
+
+def _next(heard: list[bool], start: int, end: int) -> int | None:
+    try:
+        return heard.index(True, start, end)
+    except ValueError:
+        return None
 
 
 def stamped(rows: pl.DataFrame) -> pl.DataFrame:
