@@ -6,6 +6,7 @@ not even read. Values are normalised by `hub.mapping.decode`, the same code as l
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -22,6 +23,7 @@ from streams.bulk_hear import KINDS, by_record, claimed, claims_of, composed
 from streams.bulk_project import CLAIM, column, simple
 from streams.bulk_text import key, objects, quoted
 
+AHEAD = 1_000  # events that are read at once, where that many are wanted
 MOST = 100_000  # contents of a field that are remembered
 Says = Callable[[list[int]], pl.Series]
 """What the events in these rows hold of a field, as JSON; null where they hold nothing of it."""
@@ -146,22 +148,27 @@ def _first(events: Events, name: str, newest: pl.Series, says: Says) -> pl.DataF
 
 def _older(events: Events, heard: list[bool], says: Says, open_: Sequence[int]) -> dict[int, tuple[int, str]]:
     """Of these records, whose newest events say nothing, the next event that does, and what: of all records at once, then
-    of those that are left."""
+    of those that are left, the further ahead the fewer they are."""
     found: dict[int, tuple[int, str]] = {}
     waiting = {record: events.starts[record] + 1 for record in open_}
     while waiting:
-        at = {n: row for n, start in waiting.items() if (row := _next(heard, start, events.ends[n])) is not None}
-        said = zip(at.items(), says(list(at.values())), strict=True)
-        found |= {n: (row, value) for (n, row), value in said if value is not None}
-        waiting = {n: row + 1 for n, row in at.items() if n not in found}
+        ahead = AHEAD // len(waiting) + 1
+        rows = [(n, row) for n, start in waiting.items() for row in _next(heard, start, events.ends[n], ahead)]
+        for (n, row), value in zip(rows, says([row for _, row in rows]), strict=True):
+            if value is not None:
+                found.setdefault(n, (row, value))
+        waiting = {n: row + 1 for n, row in dict(rows).items() if n not in found}
     return found
 
 
-def _next(heard: list[bool], start: int, end: int) -> int | None:
-    try:
-        return heard.index(True, start, end)
-    except ValueError:
-        return None
+def _next(heard: list[bool], start: int, end: int, most: int) -> list[int]:
+    """The next rows that are heard."""
+    rows: list[int] = []
+    with suppress(ValueError):
+        while len(rows) < most:
+            rows.append(start := heard.index(True, start, end))
+            start += 1
+    return rows
 
 
 def stamped(rows: pl.DataFrame) -> pl.DataFrame:
