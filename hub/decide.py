@@ -49,7 +49,7 @@ def decide(
 
     `unheard` fields are only written to this system, never believed from it: they are seen, and not said.
     """
-    marked = event.intent is not None
+    marked, order = event.intent is not None, event.order
     mine = [i for i in intents if not marked or i.key == event.intent]  # a mark names the one that it is the echo of
     said: dict[str, Value] = {}
     echoed: list[str] = []
@@ -57,6 +57,15 @@ def decide(
     writing = {name for i in mine for name in i.values}
     for name, reported in values.items():
         held = view.get(name)
+        if held is not None and not held.ours and held.value == reported and not isinstance(reported, dict):
+            if held.order < order:  # the record was touched, and this field was not
+                after[name] = replace(held, order=order)
+            continue
+        if held is None and name not in writing and not isinstance(reported, dict):
+            after[name] = Held(reported, order=order)  # at first sight
+            if reported is not None and name not in unheard:
+                said[name] = reported
+            continue
         value = nearest(held, reported)
         written = _written(mine, marked, name, value) if name in writing else []
         verdict = _judge(event, held, value, marked, bool(written))
@@ -65,7 +74,7 @@ def decide(
         if verdict == "echo":
             echoed.append(name)
             known = held.written if held is not None and held.ours else value
-            after[name] = _ours(held, value, written[-1] if written else known, event.order)
+            after[name] = _ours(held, value, written[-1] if written else known, order)
         elif not _stale(event, held):
             answered = verdict == "said" and (name in writing or (held or NOTHING).ours) and not is_consent(value)
             after[name] = _told(event, held, value, verdict, answered)

@@ -82,6 +82,12 @@ class ObjectMap:
         """The fields that may be written to this object."""
         return tuple(f for f in self.fields if f.direction != "in" and not f.identifies)
 
+    @cached_property
+    def readers(self) -> tuple[tuple[FieldMap, str], ...]:
+        """What is read of a report, in order, each with its type where that alone says how, else ""."""
+        told = (f for f in self.fields if not f.identifies)
+        return tuple((f, "" if f.codec or f.options or self.kind(f.name) == "ref" else self.kind(f.name)) for f in told)
+
     def kind(self, name: str) -> str:
         """The type of a canonical field."""
         return self.entity.fields[name].kind
@@ -99,12 +105,13 @@ def decode(mapping: ObjectMap, natives: Mapping[str, Any]) -> Decoded:
     """Read native fields; a field none of whose natives is present stays unknown."""
     values: dict[str, Value] = dict(mapping.constants)
     invalid: dict[str, tuple[Any, str]] = {}
-    for entry in mapping.fields:
+    for entry, kind in mapping.readers:
         present = {name: natives[name] for name in entry.natives if name in natives}
-        if not present or entry.identifies:
+        if not present:
             continue
         try:
-            values[entry.name] = _decode(mapping, entry, present)
+            native = next(iter(present.values())) if kind else None
+            values[entry.name] = parse(kind, native, mapping.region) if kind else _decode(mapping, entry, present)
         except InvalidValue as error:
             invalid[entry.name] = (next(iter(present.values())), str(error))
     return Decoded(values, invalid)

@@ -94,7 +94,7 @@ def _candidates(sources: Sequence[Source]) -> dict[str, list[Candidate]]:
     for source in sources:
         for name, claim in source.claims.items():
             candidate = Candidate(source.system, source.object, source.external_id, claim)
-            by_field.setdefault(field_of(name), []).append(candidate)
+            by_field.setdefault(field_of(name) if "#" in name else name, []).append(candidate)
     return by_field
 
 

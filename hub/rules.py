@@ -41,6 +41,11 @@ class Rule:
         return f"{self.kind}({detail})" if detail else self.kind
 
     @cached_property
+    def in_order(self) -> str:
+        """The systems in the order in which they are believed, in words."""
+        return " before ".join(self.systems)
+
+    @cached_property
     def ranks(self) -> Mapping[str, int]:
         """System -> its place in the order in which systems are believed."""
         return {system: place for place, system in enumerate(self.systems)}
@@ -74,8 +79,11 @@ def choose(rule: Rule, candidates: Sequence[Candidate]) -> Choice | None:
     """Apply a rule that looks at this field's claims alone; None where there is nothing to choose from."""
     if not candidates:
         return None
-    newest_first = sorted(candidates, key=_recency, reverse=True) if len(candidates) > 1 else candidates
-    return CHOOSERS[rule.kind](rule, newest_first)
+    if len(candidates) == 1:
+        return CHOOSERS[rule.kind](rule, candidates)
+    if rule.kind == "truth" and len({rule.ranks.get(c.system) for c in candidates}) == len(candidates):
+        return _truth(rule, candidates)  # no two are believed alike, so how old they are decides nothing
+    return CHOOSERS[rule.kind](rule, sorted(candidates, key=_recency, reverse=True))
 
 
 def follow(rule: Rule, candidates: Sequence[Candidate], leader: Choice | None) -> Choice | None:
@@ -140,7 +148,7 @@ def _truth(rule: Rule, newest_first: Sequence[Candidate]) -> Choice:
         return _pick(rule, newest_first, "")
     ranks = rule.ranks
     ranked = sorted(newest_first, key=lambda c: ranks.get(c.system, len(ranks)))
-    return _pick(rule, ranked, " before ".join(rule.systems))
+    return _pick(rule, ranked, rule.in_order)
 
 
 def _latest(rule: Rule, newest_first: Sequence[Candidate]) -> Choice:

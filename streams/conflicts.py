@@ -82,13 +82,13 @@ def find(
 
 
 def _of(golden_id: str, reading: Reading, projected: Projected) -> list[Conflict]:
-    entity = reading.mapping.entity
+    entity, event_id = reading.mapping.entity, reading.event.event_id
     found = []
     for name in reading.said:
         choice = projected.choices.get(name)
         if choice is None or entity.fields[name].kind == "ref":
             continue  # references of two systems are the same thing under two names; they are compared when written
-        mine = next((c for c, _ in choice.losers if _is(c, reading)), None)
+        mine = next((c for c, _ in choice.losers if c.claim.clock.event_id == event_id and _is(c, reading)), None)
         if mine is not None and differs(choice, mine):
             base = reading.decision.bases.get(name) if reading.decision else None
             found.append(Conflict(golden_id, entity, name, mine, choice, base))
@@ -111,7 +111,7 @@ def met(golden_id: str, entity: Entity, state: RecordState, projected: Projected
     """The values of one record that lost, as far as it still holds them."""
     found = []
     for name, choice in projected.choices.items():
-        held = state.view.get(name)
+        held = state.view.get(name) if choice.losers else None
         lost = (c for c, _ in choice.losers if (c.system, c.object, c.external_id) == state.id)
         for candidate in lost if held and not held.ours and entity.fields[name].kind != "ref" else ():
             if held and held.value == candidate.claim.value and differs(choice, candidate):
@@ -120,8 +120,7 @@ def met(golden_id: str, entity: Entity, state: RecordState, projected: Projected
 
 
 def _is(candidate: Candidate, reading: Reading) -> bool:
-    same_record = (candidate.system, candidate.object, candidate.external_id) == reading.event.record
-    return same_record and candidate.claim.clock.event_id == reading.event.event_id
+    return (candidate.system, candidate.object, candidate.external_id) == reading.event.record
 
 
 async def store(
