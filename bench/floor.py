@@ -171,7 +171,7 @@ async def rounds(server: embedded.Embedded, options: argparse.Namespace) -> dict
             found["same"].append(await of_statements(server, made, told, None))
             found["writes"].append(await of_statements(server, made, told, WRITES))
         if isinstance(profile, cProfile.Profile):
-            pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+            pstats.Stats(profile).sort_stats(options.profile).print_stats(options.lines)
     return found
 
 
@@ -210,6 +210,7 @@ if __name__ == "__main__":
     parser.add_argument("--people", type=int, default=5_000, help="golden records")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median counts")
     parser.add_argument("--only-hub", action="store_true", help="leave out the statements by themselves")
-    parser.add_argument("--profile", action="store_true", help="print where the hub's own time goes")
+    parser.add_argument("--profile", choices=["tottime", "cumtime"], help="print where the hub's own time goes")
+    parser.add_argument("--lines", type=int, default=45, help="of the profile")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results are written")
     asyncio.run(main(parser.parse_args()))

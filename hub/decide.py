@@ -57,14 +57,13 @@ def decide(
     writing = {name for i in mine for name in i.values}
     for name, reported in values.items():
         held = view.get(name)
-        if held is not None and not held.ours and held.value == reported and not isinstance(reported, dict):
-            if held.order < order:  # the record was touched, and this field was not
+        if plain(held, reported, name in writing):
+            if held is None:  # at first sight
+                after[name] = Held(reported, order=order)
+                if reported is not None and name not in unheard:
+                    said[name] = reported
+            elif held.order < order:  # the record was touched, and this field was not
                 after[name] = replace(held, order=order)
-            continue
-        if held is None and name not in writing and not isinstance(reported, dict):
-            after[name] = Held(reported, order=order)  # at first sight
-            if reported is not None and name not in unheard:
-                said[name] = reported
             continue
         value = nearest(held, reported)
         written = _written(mine, marked, name, value) if name in writing else []
@@ -83,6 +82,14 @@ def decide(
     bases = {name: view[name].value for name in said if name in view and not invalid(view[name].value)}
     contested = tuple(name for name in answers if after[name].turns >= MAX_TURNS)
     return Decision(said, tuple(echoed), after, back, bool(answers) and not marked, bases, contested)
+
+
+def plain(held: Held | None, reported: Value, writing: bool) -> bool:
+    """Whether nothing needs weighing, as of most fields: what is neither a consent nor a reference, and is seen for the
+    first time without the hub writing it, or is just what the system itself brought there."""
+    if isinstance(reported, dict):
+        return False
+    return not writing if held is None else not held.ours and bool(held.value == reported)
 
 
 NOTHING = Held(None)
