@@ -34,7 +34,7 @@ async def test_of_one_partition_that_stands_twice_in_a_call_all_is_counted_and_t
         assert await fresh(conn, "s", call) == [(), (), ()], "what comes again is known"
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 async def test_every_record_is_fresh_once_however_calls_are_cut_and_repeated(hub: Stages, seed: int) -> None:
     """Calls begin where the last one ended, or up to two records before that, and name partitions in any number."""
     random, seen = Random(seed), dict[tuple[str, int], list[int]]()
