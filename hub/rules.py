@@ -81,8 +81,11 @@ def choose(rule: Rule, candidates: Sequence[Candidate]) -> Choice | None:
         return None
     if len(candidates) == 1:
         return CHOOSERS[rule.kind](rule, candidates)
-    if rule.kind == "truth" and len({rule.ranks.get(c.system) for c in candidates}) == len(candidates):
-        return _truth(rule, candidates)  # no two are believed alike, so how old they are decides nothing
+    if rule.kind == "truth":
+        ranks = rule.ranks
+        by_rank = {ranks.get(c.system, len(ranks)): c for c in candidates}
+        if len(by_rank) == len(candidates):  # no two are believed alike, so how old they are decides nothing
+            return _pick(rule, [by_rank[rank] for rank in sorted(by_rank)], rule.in_order)
     return CHOOSERS[rule.kind](rule, sorted(candidates, key=_recency, reverse=True))
 
 
@@ -137,6 +140,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 def _pick(rule: Rule, ranked: Sequence[Candidate], why: str) -> Choice:
     """The first known value of a ranking; None only where every claim says empty."""
     winner = ranked[0]
+    if len(ranked) == 1:
+        return Choice(winner.claim.value, winner, (), rule.told)
     if winner.claim.value is None:
         winner = next((c for c in ranked if c.claim.value is not None), winner)
     losers = [(c, "empty" if c.claim.value is None else why) for c in ranked if c is not winner]

@@ -28,17 +28,14 @@ class InvalidValue(ValueError):
 
 def parse(kind: str, native: Any, region: str = DEFAULT_REGION) -> Value:
     """The canonical value of `native` for a field of type `kind`; empty strings are None. Raises InvalidValue."""
-    if kind == "text" and type(native) is str and native.isascii() and native.isprintable() and _trimmed(native):
-        return native  # as most is
+    if kind == "text" and type(native) is str and native.isascii() and native.isprintable():  # as most is
+        if 0 < len(native) <= MAX_TEXT and native[0] != " " != native[-1]:
+            return native
     if native is None or (isinstance(native, str) and not native.replace("\x00", "").strip()):
         return None
     if kind == "phone":
         return _phone(_as_text(native), region)
     return PARSERS[kind](native)
-
-
-def _trimmed(text: str) -> bool:
-    return 0 < len(text) <= MAX_TEXT and text[0] != " " != text[-1]
 
 
 def same(left: Value, right: Value) -> bool:
