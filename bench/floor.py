@@ -56,10 +56,10 @@ class Recording(asyncpg.Connection):  # type: ignore[misc]
 
     told: list[Call] | None = None
 
-    async def _execute(self, query: str, args: Any, limit: int, timeout: float | None, **how: Any) -> Any:
+    async def _execute(self, query: str, args: Any, *how: Any, **more: Any) -> Any:
         if self.told is not None and args:
             self.told[-1].append((query, tuple(args)))
-        return await super()._execute(query, args, limit, timeout, **how)
+        return await super()._execute(query, args, *how, **more)
 
     async def copy_records_to_table(self, table_name: str, **how: Any) -> Any:
         """As the driver's."""

@@ -77,6 +77,8 @@ def decide(
         elif not _stale(event, held):
             answered = verdict == "said" and (name in writing or (held or NOTHING).ours) and not is_consent(value)
             after[name] = _told(event, held, value, verdict, answered)
+    if not view and not mine:  # a record at first sight
+        return Decision(said, (), after)
     back = tuple(i.key for i in mine if set(i.values) <= values.keys() and (marked or _came_back(i, values)))
     answers = [name for name in said if name in writing or (view.get(name) or NOTHING).ours]
     bases = {name: view[name].value for name in said if name in view and not invalid(view[name].value)}

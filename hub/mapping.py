@@ -89,7 +89,11 @@ class ObjectMap:
 
     def _plain(self, entry: FieldMap) -> tuple[str, str]:
         kind = self.kind(entry.name)
-        return ("", "") if entry.codec or entry.options or kind == "ref" or len(entry.natives) > 1 else (entry.natives[0], kind)
+        return (
+            ("", "")
+            if entry.codec or entry.options or kind == "ref" or len(entry.natives) > 1
+            else (entry.natives[0], kind)
+        )
 
     @cached_property
     def identifying(self) -> tuple[FieldMap, ...]:

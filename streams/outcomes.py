@@ -63,11 +63,12 @@ async def open_rows(
     lost = {c.event_id for c in conflicts}
     rows: dict[tuple[str, str], tuple[str, int, str | None]] = {}
     for golden_id, readings in by_golden.items():
+        version, targets = goldens[golden_id].version, model.targets(readings[0].mapping.entity.name) or (NOWHERE,)
         for reading in readings:
             outcome = _settled(reading, golden_id in bumped, lost)
-            for target in model.targets(reading.mapping.entity.name) or {NOWHERE: []}:
+            for target in targets:
                 settled = outcome or ("filtered" if target == NOWHERE else None)
-                rows[reading.event.event_id, target] = (golden_id, goldens[golden_id].version, settled)
+                rows[reading.event.event_id, target] = (golden_id, version, settled)
     if rows:
         await conn.execute(
             "insert into hub.ledger (event_id, target, golden_id, version, outcome) select * from unnest($1::text[],"

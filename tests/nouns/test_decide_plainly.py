@@ -49,7 +49,9 @@ def assert_weighed_alike(*how: Any) -> None:
 @settings(max_examples=600, deadline=None)
 @given(views, reports, intents, st.integers(0, 5), st.booleans(), st.sets(names))
 @example({}, {"a": "x"}, [("k", {"a": "X"})], 3, False, set())
-@example({"a": Held({"status": "out", "at": None})}, {"a": {"status": "out", "at": moment(1_000_000)}}, [], 3, False, set())
+@example(
+    {"a": Held({"status": "out", "at": None})}, {"a": {"status": "out", "at": moment(1_000_000)}}, [], 3, False, set()
+)
 def test_what_is_decided_at_a_glance_is_what_weighing_it_says(
     view: dict[str, Held], said: dict[str, Any], writing: list[tuple[str, dict[str, Any]]], order: int, marked: bool,
     unheard: set[str],
@@ -58,10 +60,12 @@ def test_what_is_decided_at_a_glance_is_what_weighing_it_says(
 
 
 def test_it_would_show_if_a_glance_overlooked_a_write() -> None:
-    seen = (lambda held, reported, _: held is None or held.value == reported)  # whoever brought it there
+    def at_a_glance(held: Held | None, reported: Any, _writing: bool) -> bool:
+        return held is None or bool(held.value == reported)  # whoever brought it there
+
     with broken("what the hub is writing is not looked at"):
         how = ({}, {"a": "x"}, [("k", {"a": "X"})], 3, False, set[str]())
         with mutation(deciding, "plain", lambda *_: False):
             weighed = decided(*how)
-        with mutation(deciding, "plain", seen):
+        with mutation(deciding, "plain", at_a_glance):
             assert decided(*how) == weighed, "an echo was taken for news"
