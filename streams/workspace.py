@@ -189,13 +189,29 @@ async def intents_of(
 async def save_records(conn: Connection, states: Sequence[RecordState]) -> None:
     """Store records, new or changed. Raises Contention where a new one has come to be meanwhile: what the receipt of its
     creation tells of it and what its capture tells would overwrite each other."""
-    new, known = [s for s in states if not s.stored], [s for s in states if s.stored]
-    if new and await _save(conn, new, "do nothing") < len(new):
-        raise Contention("a record was stored by another worker meanwhile")
+    if new := sorted((s for s in states if not s.stored), key=_id):
+        try:
+            await conn.copy_records_to_table(
+                "record", schema_name="hub", columns=RECORD_COLUMNS.split(", "), records=map(_row, new)
+            )
+        except asyncpg.UniqueViolationError:
+            raise Contention("a record was stored by another worker meanwhile") from None
+    if known := [s for s in states if s.stored]:
+        await _save(conn, known, REPLACE)
     for state in new:
         state.stored = True
-    if known:
-        await _save(conn, known, REPLACE)
+
+
+def _row(state: RecordState) -> tuple[Any, ...]:
+    """In the order of RECORD_COLUMNS."""
+    return (
+        *state.id, state.entity, state.golden_id, state.home, _json(fold.dump(state.claims)), _json(view.dump(state.view)),
+        _texts(state.keys), state.gone, state.last_event,
+    )  # fmt: skip
+
+
+def _texts(keys: Iterable[Key]) -> list[str]:
+    return sorted([f"{kind}={value}" for kind, value in keys])
 
 
 REPLACE = (
@@ -211,24 +227,23 @@ async def replace_records(conn: Connection, states: Sequence[RecordState]) -> No
         await _save(conn, states, f"{REPLACE}, entity = excluded.entity")
 
 
-async def _save(conn: Connection, states: Sequence[RecordState], conflict: str) -> int:
-    saved: int = await conn.fetchval(
-        f"with saved as (insert into hub.record ({RECORD_COLUMNS})"  # noqa: S608
+async def _save(conn: Connection, states: Sequence[RecordState], conflict: str) -> None:
+    await conn.execute(
+        f"insert into hub.record ({RECORD_COLUMNS})"  # noqa: S608
         " select s, o, e, n, g, h, c, v, string_to_array(k, E'\\x1e'), d, l"
         " from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::json[], $8::json[],"
         " $9::text[], $10::bool[], $11::text[]) as t (s, o, e, n, g, h, c, v, k, d, l) order by s, o, e"
-        f" on conflict {conflict} returning 1) select count(*) from saved",
+        f" on conflict {conflict}",
         *_columns([s.id for s in states]),
         [s.entity for s in states],
         [s.golden_id for s in states],
         [s.home for s in states],
         [_json(fold.dump(s.claims)) for s in states],
         [_json(view.dump(s.view)) for s in states],
-        ["\x1e".join(sorted(f"{kind}={value}" for kind, value in s.keys)) for s in states],
+        ["\x1e".join(_texts(s.keys)) for s in states],
         [s.gone for s in states],
         [s.last_event for s in states],
     )
-    return saved
 
 
 async def save_golden(conn: Connection, states: Sequence[GoldenState]) -> None:
