@@ -61,6 +61,7 @@ bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aioka
 	$(BIN)/python -m bench.past
 	$(BIN)/python -m bench.rebuild
 	$(BIN)/python -m bench.fold
+	$(BIN)/python -m bench.floor
 	$(BIN)/python -m bench.latency
 	$(BIN)/python -m bench.growth
 
