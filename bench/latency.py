@@ -174,18 +174,22 @@ async def edit(found: Scene, load: Load, rate: float, seconds: float, people: in
     random, began = Random(first), time.perf_counter()
     async with asyncpg.create_pool(found.crm_url, min_size=WRITERS, max_size=WRITERS) as pool:
         await asyncio.gather(
-            *(_writer(pool, load, numbers, first, rate, began, random, people) for _ in range(WRITERS))
+            *(
+                _writer(pool, load, numbers, first, rate, began, random, range(n, people + 1, WRITERS))
+                for n in range(1, WRITERS + 1)
+            )
         )
 
 
 async def _writer(
-    pool: asyncpg.Pool, load: Load, numbers: Iterator[int], first: int, rate: float, began: float, random: Random, people: int
+    pool: asyncpg.Pool, load: Load, numbers: Iterator[int], first: int, rate: float, began: float, random: Random, people: range
 ) -> None:  # fmt: skip
+    """People of its own, so that the last number of each is what the CRM holds in the end."""
     async with pool.acquire() as conn:
         for number in numbers:
             wait = began + (number - first) / rate - time.perf_counter()
             await asyncio.sleep(max(0.0, wait))
-            who = random.randint(1, people)
+            who = random.choice(people)
             await conn.execute("update contacts set job_title = $2 where id = $1", who, f"edit {number}")
             load.made.setdefault(str(who), []).append((number, time.time()))
 
