@@ -54,13 +54,16 @@ soak: .venv/dev.stamp ## Run the long forms of the promises: 1,000,000 changes u
 	@mkdir -p .hub
 	HUB_LONG=1 HUB_REPORT=.hub/soak.json $(BIN)/python -m pytest tests/promises tests/budgets
 
-bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust, of delivery beside poison, and how much of a rate limit is used, and how long the past takes to see
+bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust, of delivery beside poison, and how much of a rate limit is used, how long the past takes to see, how long an edit takes to arrive, and how all that grows
 	$(BIN)/python bench/log.py
 	$(BIN)/python -m bench.poison
 	$(BIN)/python bench/budget.py
 	$(BIN)/python -m bench.past
 	$(BIN)/python -m bench.rebuild
 	$(BIN)/python -m bench.fold
+	$(BIN)/python -m bench.floor
+	$(BIN)/python -m bench.latency
+	$(BIN)/python -m bench.growth
 
 peers: .venv/dev.stamp ## Build the peers that the bench measures beside the hub: Quix Streams in .venv-peers, Kafka Streams by Maven
 	$(PYTHON) -m venv .venv-peers

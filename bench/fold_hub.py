@@ -28,7 +28,7 @@ from hub.model import Model
 from hub.rules import Rule
 from streams.app import Workers, stage_app
 from streams.context import Context
-from streams.log import KafkaLog
+from streams.log import KafkaLog, Log
 from streams.project import Project
 from streams.records import Batch, Record
 from streams.registry import Codec, TableRegistry
@@ -48,7 +48,7 @@ def model() -> Model:
     return Model({"contact": contact}, {(s, OBJECT): ObjectMap(s, OBJECT, contact, told) for s in SYSTEMS}, "v1")
 
 
-async def prepare(pool: asyncpg.Pool, log: KafkaLog) -> Codec:
+async def prepare(pool: asyncpg.Pool, log: Log) -> Codec:
     """State tables, topics and codec."""
     async with pool.acquire() as conn:
         await conn.execute("set client_min_messages = warning")

@@ -49,7 +49,7 @@ def decide(
 
     `unheard` fields are only written to this system, never believed from it: they are seen, and not said.
     """
-    marked = event.intent is not None
+    marked, order = event.intent is not None, event.order
     mine = [i for i in intents if not marked or i.key == event.intent]  # a mark names the one that it is the echo of
     said: dict[str, Value] = {}
     echoed: list[str] = []
@@ -57,6 +57,14 @@ def decide(
     writing = {name for i in mine for name in i.values}
     for name, reported in values.items():
         held = view.get(name)
+        if plain(held, reported, name in writing):
+            if held is None:  # at first sight
+                after[name] = Held(reported, order=order)
+                if reported is not None and name not in unheard:
+                    said[name] = reported
+            elif held.order < order:  # the record was touched, and this field was not
+                after[name] = replace(held, order=order)
+            continue
         value = nearest(held, reported)
         written = _written(mine, marked, name, value) if name in writing else []
         verdict = _judge(event, held, value, marked, bool(written))
@@ -65,15 +73,25 @@ def decide(
         if verdict == "echo":
             echoed.append(name)
             known = held.written if held is not None and held.ours else value
-            after[name] = _ours(held, value, written[-1] if written else known, event.order)
+            after[name] = _ours(held, value, written[-1] if written else known, order)
         elif not _stale(event, held):
             answered = verdict == "said" and (name in writing or (held or NOTHING).ours) and not is_consent(value)
             after[name] = _told(event, held, value, verdict, answered)
+    if not view and not mine:  # a record at first sight
+        return Decision(said, (), after)
     back = tuple(i.key for i in mine if set(i.values) <= values.keys() and (marked or _came_back(i, values)))
     answers = [name for name in said if name in writing or (view.get(name) or NOTHING).ours]
     bases = {name: view[name].value for name in said if name in view and not invalid(view[name].value)}
     contested = tuple(name for name in answers if after[name].turns >= MAX_TURNS)
     return Decision(said, tuple(echoed), after, back, bool(answers) and not marked, bases, contested)
+
+
+def plain(held: Held | None, reported: Value, writing: bool) -> bool:
+    """Whether nothing needs weighing, as of most fields: what is neither a consent nor a reference, and is seen for the
+    first time without the hub writing it, or is just what the system itself brought there."""
+    if isinstance(reported, dict):
+        return False
+    return not writing if held is None else not held.ours and bool(held.value == reported)
 
 
 NOTHING = Held(None)

@@ -63,7 +63,7 @@ def golden_id(entity: str, record: RecordId, generation: int = 0) -> str:
 def keys(entity: Entity, record: RecordId, values: Mapping[str, Value], foreign: Mapping[str, str]) -> list[Key]:
     """The exact keys of a record: itself, the foreign ids it holds, and its match fields' values."""
     held = [("golden", id_) if whose == "golden" else ("record", _named(whose, id_)) for whose, id_ in foreign.items()]
-    return [*own_keys(record), *held, *match_keys(entity, values)]
+    return [("record", "/".join(record)), *held, *match_keys(entity, values)]
 
 
 def own_keys(*records: RecordId) -> frozenset[Key]:

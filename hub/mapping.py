@@ -82,6 +82,24 @@ class ObjectMap:
         """The fields that may be written to this object."""
         return tuple(f for f in self.fields if f.direction != "in" and not f.identifies)
 
+    @cached_property
+    def readers(self) -> tuple[tuple[FieldMap, str, str], ...]:
+        """What is read of a report, in order, each with its native field and its type where these alone say how, else ""."""
+        return tuple((f, *self._plain(f)) for f in self.fields if not f.identifies)
+
+    def _plain(self, entry: FieldMap) -> tuple[str, str]:
+        kind = self.kind(entry.name)
+        return (
+            ("", "")
+            if entry.codec or entry.options or kind == "ref" or len(entry.natives) > 1
+            else (entry.natives[0], kind)
+        )
+
+    @cached_property
+    def identifying(self) -> tuple[FieldMap, ...]:
+        """The fields that hold the record's id in another system, or its golden id."""
+        return tuple(f for f in self.fields if f.identifies)
+
     def kind(self, name: str) -> str:
         """The type of a canonical field."""
         return self.entity.fields[name].kind
@@ -99,14 +117,15 @@ def decode(mapping: ObjectMap, natives: Mapping[str, Any]) -> Decoded:
     """Read native fields; a field none of whose natives is present stays unknown."""
     values: dict[str, Value] = dict(mapping.constants)
     invalid: dict[str, tuple[Any, str]] = {}
-    for entry in mapping.fields:
-        present = {name: natives[name] for name in entry.natives if name in natives}
-        if not present or entry.identifies:
-            continue
+    for entry, native, kind in mapping.readers:
         try:
-            values[entry.name] = _decode(mapping, entry, present)
+            if kind:
+                if native in natives:
+                    values[entry.name] = parse(kind, natives[native], mapping.region)
+            elif present := {name: natives[name] for name in entry.natives if name in natives}:
+                values[entry.name] = _decode(mapping, entry, present)
         except InvalidValue as error:
-            invalid[entry.name] = (next(iter(present.values())), str(error))
+            invalid[entry.name] = (next(natives[name] for name in entry.natives if name in natives), str(error))
     return Decoded(values, invalid)
 
 
@@ -121,7 +140,7 @@ def encode(mapping: ObjectMap, values: Mapping[str, Value]) -> dict[str, Any]:
 
 def identifiers(mapping: ObjectMap, natives: Mapping[str, Any]) -> dict[str, str]:
     """Foreign ids that the record holds: "golden" or "<system>.<object>" -> external id there."""
-    held = {f.identifies: natives.get(f.natives[0]) for f in mapping.fields if f.identifies}
+    held = {f.identifies: natives.get(f.natives[0]) for f in mapping.identifying}
     return {whose: str(value).strip() for whose, value in held.items() if value not in (None, "")}
 
 

@@ -1,7 +1,9 @@
 """Projection: the golden record of one thing, each field with value and provenance. A pure function of claims and rules."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -74,13 +76,16 @@ def project(golden_id: str, entity: Entity, sources: Sequence[Source]) -> Projec
     pins: dict[str, Claim] = {}
     for steward in (s for s in sources if s.system == STEWARD):
         pins = fold(pins, steward.claims.items())
-    systems = sorted((s for s in sources if s.system != STEWARD), key=lambda s: (s.system, s.object, s.external_id))
+    systems = sorted((s for s in sources if s.system != STEWARD), key=_record)
     left = [s for s in systems if s.deleted and entity.on_delete(s.system) == "detach"]
-    heard = [s for s in systems if s not in left]
-    candidates = _candidates([*heard, *(_opt_outs(left) if heard else ())])
+    heard = [s for s in systems if s not in left] if left else systems
+    candidates = _candidates([*heard, *_opt_outs(left)] if left and heard else heard)
     choices, problems = _choose_all(entity, candidates, pins)
     fields = {name: _golden_field(choice, pins.get(name), entity.version) for name, choice in sorted(choices.items())}
     return Projected(Golden(golden_id, entity.name, fields, _deleted(entity, systems)), choices, tuple(problems))
+
+
+_record = attrgetter("system", "object", "external_id")
 
 
 def differs(choice: Choice, candidate: Candidate) -> bool:
@@ -90,11 +95,11 @@ def differs(choice: Choice, candidate: Candidate) -> bool:
 
 
 def _candidates(sources: Sequence[Source]) -> dict[str, list[Candidate]]:
-    by_field: dict[str, list[Candidate]] = {}
+    by_field: dict[str, list[Candidate]] = defaultdict(list)
     for source in sources:
+        system, object_, external_id = source.system, source.object, source.external_id
         for name, claim in source.claims.items():
-            candidate = Candidate(source.system, source.object, source.external_id, claim)
-            by_field.setdefault(field_of(name), []).append(candidate)
+            by_field[field_of(name) if "#" in name else name].append(Candidate(system, object_, external_id, claim))
     return by_field
 
 
@@ -111,7 +116,7 @@ def _choose_all(
     ruled: dict[str, Choice] = {}
     problems: list[str] = []
     for definition in entity.in_turn:
-        name, own = definition.name, candidates.get(definition.name, [])
+        name, own = definition.name, candidates.get(definition.name) or []
         try:
             if choice := _by_rule(definition, own, ruled, choices):
                 ruled[name] = choices[name] = choice

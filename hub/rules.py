@@ -41,6 +41,11 @@ class Rule:
         return f"{self.kind}({detail})" if detail else self.kind
 
     @cached_property
+    def in_order(self) -> str:
+        """The systems in the order in which they are believed, in words."""
+        return " before ".join(self.systems)
+
+    @cached_property
     def ranks(self) -> Mapping[str, int]:
         """System -> its place in the order in which systems are believed."""
         return {system: place for place, system in enumerate(self.systems)}
@@ -74,8 +79,14 @@ def choose(rule: Rule, candidates: Sequence[Candidate]) -> Choice | None:
     """Apply a rule that looks at this field's claims alone; None where there is nothing to choose from."""
     if not candidates:
         return None
-    newest_first = sorted(candidates, key=_recency, reverse=True) if len(candidates) > 1 else candidates
-    return CHOOSERS[rule.kind](rule, newest_first)
+    if len(candidates) == 1:
+        return CHOOSERS[rule.kind](rule, candidates)
+    if rule.kind == "truth":
+        ranks = rule.ranks
+        by_rank = {ranks.get(c.system, len(ranks)): c for c in candidates}
+        if len(by_rank) == len(candidates):  # no two are believed alike, so how old they are decides nothing
+            return _pick(rule, [by_rank[rank] for rank in sorted(by_rank)], rule.in_order)
+    return CHOOSERS[rule.kind](rule, sorted(candidates, key=_recency, reverse=True))
 
 
 def follow(rule: Rule, candidates: Sequence[Candidate], leader: Choice | None) -> Choice | None:
@@ -129,6 +140,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 def _pick(rule: Rule, ranked: Sequence[Candidate], why: str) -> Choice:
     """The first known value of a ranking; None only where every claim says empty."""
     winner = ranked[0]
+    if len(ranked) == 1:
+        return Choice(winner.claim.value, winner, (), rule.told)
     if winner.claim.value is None:
         winner = next((c for c in ranked if c.claim.value is not None), winner)
     losers = [(c, "empty" if c.claim.value is None else why) for c in ranked if c is not winner]
@@ -140,7 +153,7 @@ def _truth(rule: Rule, newest_first: Sequence[Candidate]) -> Choice:
         return _pick(rule, newest_first, "")
     ranks = rule.ranks
     ranked = sorted(newest_first, key=lambda c: ranks.get(c.system, len(ranks)))
-    return _pick(rule, ranked, " before ".join(rule.systems))
+    return _pick(rule, ranked, rule.in_order)
 
 
 def _latest(rule: Rule, newest_first: Sequence[Candidate]) -> Choice:

@@ -28,6 +28,9 @@ class InvalidValue(ValueError):
 
 def parse(kind: str, native: Any, region: str = DEFAULT_REGION) -> Value:
     """The canonical value of `native` for a field of type `kind`; empty strings are None. Raises InvalidValue."""
+    plain = kind == "text" and type(native) is str and native.isascii() and native.isprintable()
+    if plain and 0 < len(native) <= MAX_TEXT and native[0] != " " != native[-1]:
+        return native  # as most is
     if native is None or (isinstance(native, str) and not native.replace("\x00", "").strip()):
         return None
     if kind == "phone":

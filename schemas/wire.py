@@ -17,6 +17,8 @@ Reason = Literal[
 
 _HEADER = struct.Struct(">bI")
 _MAGIC = 0
+HEAD_BYTES = _HEADER.size
+"""How many bytes of a value tell the schema it was written with."""
 
 
 class WireError(ValueError):

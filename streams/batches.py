@@ -14,6 +14,7 @@ from streams import metrics, position, versions
 from streams.context import MAX_RECORD_BYTES, Context, emit, now, publish
 from streams.faults import INFRASTRUCTURE
 from streams.log_postgres import Connection
+from streams.position import Done
 from streams.records import Batch, NewRecord, Record
 from streams.topics import DEADLETTERS
 
@@ -41,17 +42,26 @@ async def _transact(context: Context, stage: str, batches: Sequence[Batch], work
     async with metrics.tally(), context.pool.acquire() as conn, conn.transaction():
         await versions.in_effect(context, conn)
         ordered = sorted(batches, key=lambda batch: (batch.topic, batch.partition))
-        fresh = [records for batch in ordered if (records := await position.fresh(conn, stage, batch))]
+        fresh = [records for records in await position.fresh(conn, stage, ordered) if records]
         if not fresh:
             return
         emitted, duplicates = await work(conn, [record for records in fresh for record in records])
-        for records in fresh:
-            mine = min(duplicates, len(records))
-            await position.advance(conn, stage, records, duplicates=mine)
+        done = _shared(fresh, duplicates)
+        await position.advance(conn, stage, done)
+        for records, mine, _ in done:
             metrics.count(metrics.PROCESSED, stage, records[0].topic, "processed", by=len(records) - mine)
             metrics.count(metrics.PROCESSED, stage, records[0].topic, "duplicate", by=mine)
-            duplicates -= mine
         await emit(context, conn, emitted)
+
+
+def _shared(fresh: Sequence[Sequence[Record]], duplicates: int) -> list[Done]:
+    """So many duplicates, booked to the first partitions: of which they are counts little."""
+    done = []
+    for records in fresh:
+        mine = min(duplicates, len(records))
+        done.append(Done(records, mine))
+        duplicates -= mine
+    return done
 
 
 async def _isolate(context: Context, stage: str, batches: Sequence[Batch], work: Work, error: Exception) -> None:
@@ -82,7 +92,7 @@ async def park(context: Context, stage: str, record: Record, error: Exception) -
     where = f"{record.topic}/{record.partition}@{record.offset}"
     log.warning("parked", stage=stage, where=where, error=type(error).__name__)
     async with metrics.tally(), context.pool.acquire() as conn, conn.transaction():
-        if not await position.fresh(conn, stage, Batch(record.topic, record.partition, (record,))):
+        if not any(await position.fresh(conn, stage, [Batch(record.topic, record.partition, (record,))])):
             return
         await conn.execute(
             'insert into hub.parked (stage, topic, partition, "offset", reason, fingerprint, key, payload)'
@@ -90,7 +100,7 @@ async def park(context: Context, stage: str, record: Record, error: Exception) -
             stage, record.topic, record.partition, record.offset, reason, fingerprint(reason), record.key,
             record.value or b"",
         )  # fmt: skip
-        await position.advance(conn, stage, (record,), parked=1)
+        await position.advance(conn, stage, [Done((record,), parked=1)])
         metrics.count(metrics.PROCESSED, stage, record.topic, "parked")
         metrics.failed(stage, metrics.HUB, error)
         await emit(context, conn, [dead_letter(context, stage, record, reason)])

@@ -283,8 +283,9 @@ async def _poll_until_halted(capture: Capture, between: Interlude, conn: Connect
     due, wake = 0.0, capture.context.poll_now
     while not await capture.orders.halted(conn):
         if between.waiting or wake.is_set() or time.monotonic() >= due:
+            began, seconds = time.monotonic(), capture.stream.seconds
             await _step(capture)
-            due = time.monotonic() + capture.stream.seconds
+            due = max(began + seconds, time.monotonic() + seconds / 5)
         wait = LOOK_SECONDS
         if capture.healthy and not await capture.orders.halted():
             capture.busy_since = time.monotonic()

@@ -1,6 +1,7 @@
 """Conflicts: claims that lost against differing ones, with both sides and the base, resolved by the rule or left open."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import orjson
 
 from hub.entity import Entity
 from hub.fold import field_of
+from hub.identity import RecordId
 from hub.projection import Projected, differs
 from hub.rules import Candidate, Choice
 from hub.values import Value
@@ -71,25 +73,30 @@ def find(
         for reading in readings if golden_id in projected else ():
             contested = _contested(golden_id, reading, projected[golden_id])
             names = {c.field for c in contested}
-            lost = _of(golden_id, reading, projected[golden_id])
-            found += contested + [c for c in lost if c.field not in names]
+            found += contested
+            found += [c for c in _of(golden_id, reading, projected[golden_id]) if c.field not in names]
     known = {(c.event_id, c.field) for c in found}
     for golden_id, states in joined.items():
+        lost = _losers(projected[golden_id])
         for state in states:
-            against = met(golden_id, entities[state.entity], state, projected[golden_id])
+            against = _still_held(golden_id, entities[state.entity], state, lost.get(state.id, ()))
             found += [c for c in against if (c.event_id, c.field) not in known]
     return found
 
 
 def _of(golden_id: str, reading: Reading, projected: Projected) -> list[Conflict]:
-    entity = reading.mapping.entity
+    entity, event_id = reading.mapping.entity, reading.event.event_id
     found = []
     for name in reading.said:
         choice = projected.choices.get(name)
-        if choice is None or entity.fields[name].kind == "ref":
+        if choice is None or not choice.losers or entity.fields[name].kind == "ref":
             continue  # references of two systems are the same thing under two names; they are compared when written
-        mine = next((c for c, _ in choice.losers if _is(c, reading)), None)
-        if mine is not None and differs(choice, mine):
+        for mine, _ in choice.losers:
+            if mine.claim.clock.event_id == event_id and _is(mine, reading):
+                break
+        else:
+            continue
+        if differs(choice, mine):
             base = reading.decision.bases.get(name) if reading.decision else None
             found.append(Conflict(golden_id, entity, name, mine, choice, base))
     return found
@@ -109,19 +116,33 @@ def _contested(golden_id: str, reading: Reading, projected: Projected) -> list[C
 
 def met(golden_id: str, entity: Entity, state: RecordState, projected: Projected) -> list[Conflict]:
     """The values of one record that lost, as far as it still holds them."""
-    found = []
+    return _still_held(golden_id, entity, state, _losers(projected).get(state.id, ()))
+
+
+def _losers(projected: Projected) -> dict[RecordId, list[tuple[str, Candidate, Choice]]]:
+    """Of each record its claims that lost, by field, and against which choice."""
+    lost: dict[RecordId, list[tuple[str, Candidate, Choice]]] = {}
     for name, choice in projected.choices.items():
+        for one, _ in choice.losers:
+            lost.setdefault((one.system, one.object, one.external_id), []).append((name, one, choice))
+    return lost
+
+
+def _still_held(
+    golden_id: str, entity: Entity, state: RecordState, lost: Iterable[tuple[str, Candidate, Choice]]
+) -> list[Conflict]:
+    found = []
+    for name, mine, choice in lost:
         held = state.view.get(name)
-        lost = (c for c, _ in choice.losers if (c.system, c.object, c.external_id) == state.id)
-        for candidate in lost if held and not held.ours and entity.fields[name].kind != "ref" else ():
-            if held and held.value == candidate.claim.value and differs(choice, candidate):
-                found.append(Conflict(golden_id, entity, name, candidate, choice))
+        if held is None or held.ours or held.value != mine.claim.value or entity.fields[name].kind == "ref":
+            continue
+        if differs(choice, mine):
+            found.append(Conflict(golden_id, entity, name, mine, choice))
     return found
 
 
 def _is(candidate: Candidate, reading: Reading) -> bool:
-    same_record = (candidate.system, candidate.object, candidate.external_id) == reading.event.record
-    return same_record and candidate.claim.clock.event_id == reading.event.event_id
+    return (candidate.system, candidate.object, candidate.external_id) == reading.event.record
 
 
 async def store(
@@ -132,17 +153,14 @@ async def store(
     if not found:
         return []
     rows = [row_of(c) for c in found]
-    for row in rows:
-        metrics.count(metrics.CONFLICTS, str(row["entity"]), str(row["state"]))
+    for of, amount in Counter((str(row["entity"]), str(row["state"])) for row in rows).items():
+        metrics.count(metrics.CONFLICTS, *of, by=amount)
     await conn.execute(
         "insert into hub.conflict (golden_id, entity, field, event_id, system, object, external_id, value, base, golden,"
         " winner_event_id, rule, state) select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],"
         " $6::text[], $7::text[], $8::jsonb[], $9::jsonb[], $10::jsonb[], $11::text[], $12::text[], $13::text[])"
         " on conflict (event_id, field) do nothing",
-        *(
-            [v.decode() if isinstance(v, bytes) else v for v in column]
-            for column in zip(*(r.values() for r in rows), strict=True)
-        ),
+        *([v.decode() if isinstance(v := row[name], bytes) else v for row in rows] for name in rows[0]),
     )
     return [
         NewRecord(CONFLICTS.name, str(row["golden_id"]).encode(), context.codec.encode("conflict", row)) for row in rows

@@ -91,8 +91,7 @@ async def claim_keys(
     wanted = {
         (state.entity, *key): golden for golden, states in by_golden.items() for state in states for key in state.keys
     }
-    await conn.execute("delete from hub.match_key where golden_id = any($1)", list(by_golden))
-    rows = sorted((*key, golden) for key, golden in wanted.items())
+    rows = await _new_keys(conn, by_golden, wanted)
     taken = await conn.fetchval(
         "with given as (insert into hub.match_key (entity, kind, value, golden_id)"
         " select * from unnest($1::text[], $2::text[], $3::text[], $4::text[]) on conflict do nothing returning 1)"
@@ -102,6 +101,24 @@ async def claim_keys(
     if taken != len(rows):
         brought = {(r.mapping.entity.name, *key) for r in readings for key in r.keys}
         await _check_shared(conn, {key: wanted[key] for key in wanted.keys() & brought}, entities)
+
+
+async def _new_keys(
+    conn: Connection, golden_ids: Iterable[str], wanted: Mapping[tuple[str, str, str], str]
+) -> list[tuple[str, str, str, str]]:
+    """Take away the keys that are held no longer; those wanted that none of these golden records has yet, in order."""
+    held = await conn.fetch(
+        "select entity, kind, value, golden_id from hub.match_key where golden_id = any($1)", list(golden_ids)
+    )
+    have = {(row[0], row[1], row[2]): row[3] for row in held}
+    over = [key for key, golden in have.items() if wanted.get(key) != golden]
+    if over:
+        await conn.execute(
+            "delete from hub.match_key m using unnest($1::text[], $2::text[], $3::text[]) as k (entity, kind, value)"
+            " where (m.entity, m.kind, m.value) = (k.entity, k.kind, k.value) and m.golden_id = any($4)",
+            *([key[i] for key in over] for i in range(3)), list(golden_ids),
+        )  # fmt: skip
+    return sorted((*key, golden) for key, golden in wanted.items() if have.get(key) != golden)
 
 
 async def _check_shared(

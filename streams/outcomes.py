@@ -61,21 +61,18 @@ async def open_rows(
 ) -> None:
     """One row per event and target: settled where nothing follows from the event, else waiting for its version."""
     lost = {c.event_id for c in conflicts}
-    rows: dict[tuple[str, str], tuple[str, int, str | None]] = {}
+    rows: dict[tuple[str, str], tuple[str, str, str, int, str | None]] = {}
     for golden_id, readings in by_golden.items():
+        version, targets = goldens[golden_id].version, model.targets(readings[0].mapping.entity.name) or (NOWHERE,)
         for reading in readings:
             outcome = _settled(reading, golden_id in bumped, lost)
-            for target in model.targets(reading.mapping.entity.name) or {NOWHERE: []}:
+            for target in targets:
                 settled = outcome or ("filtered" if target == NOWHERE else None)
-                rows[reading.event.event_id, target] = (golden_id, goldens[golden_id].version, settled)
+                event_id = reading.event.event_id
+                rows[event_id, target] = (event_id, target, golden_id, version, settled)
     if rows:
-        await conn.execute(
-            "insert into hub.ledger (event_id, target, golden_id, version, outcome) select * from unnest($1::text[],"
-            " $2::text[], $3::text[], $4::bigint[], $5::text[]) on conflict do nothing",
-            [event for event, _ in rows],
-            [target for _, target in rows],
-            *([row[i] for row in rows.values()] for i in range(3)),
-        )
+        columns = ("event_id", "target", "golden_id", "version", "outcome")
+        await conn.copy_records_to_table("ledger", schema_name="hub", columns=columns, records=rows.values())
 
 
 def _settled(reading: Reading, bumped: bool, lost: set[str]) -> str | None:

@@ -8,6 +8,7 @@ from hub.event import Event, from_avro
 from hub.fold import DELETED, claims_of, fold
 from hub.identity import IdentityEvent, RecordId
 from hub.view import INVALID, Held, observed
+from hub.write import Intent
 from streams import linking, metrics, outcomes, projecting, steward, tally, tracing
 from streams.batches import process
 from streams.context import Context
@@ -149,20 +150,26 @@ def expand(event: Event) -> list[Event]:
     return [event, *ends]
 
 
-def _absorb(reading: Reading, intents: dict[tuple[str, str], list], used: set[str]) -> tuple[str, ...]:  # type: ignore[type-arg]
+def _absorb(reading: Reading, intents: dict[tuple[str, str], list[Intent]], used: set[str]) -> tuple[str, ...]:
     """Decide what an event says and fold it into its record's claims; returns the intents it used up."""
     event, state = reading.event, reading.state
-    at_record = intents.get((event.system, f"{event.object}/{event.external_id}"), [])
-    at_golden = [i for i in intents.get((event.system, state.golden_id), []) if i.object == event.object]
-    open_ = [i for i in (*at_record, *at_golden) if i.key not in used]
+    open_ = [i for i in _aimed_at(reading, intents) if i.key not in used] if intents else []
     if event.op != "delete" and (state.gone or DELETED in state.claims):
         reading.values[DELETED] = False  # it is back; known only now, for its end may stand in this very batch
     reading.decision = decision = decide(event, reading.values, state.view, open_, reading.unheard)
-    state.view = decision.view | unadmitted(reading)
+    state.view = decision.view | unadmitted(reading) if reading.invalid else decision.view
     state.claims = fold(state.claims, claims_of(reading.said, event.at, event.clock))
     state.gone = gone_now(event, state)
     state.last_event = event.event_id
     return decision.intents
+
+
+def _aimed_at(reading: Reading, intents: dict[tuple[str, str], list[Intent]]) -> list[Intent]:
+    """Open intents at the record, and creates that may have made it."""
+    event = reading.event
+    at_record = intents.get((event.system, f"{event.object}/{event.external_id}"), [])
+    at_golden = intents.get((event.system, reading.state.golden_id), [])
+    return at_record + [i for i in at_golden if i.object == event.object]
 
 
 def gone_now(event: Event, state: RecordState) -> bool:
@@ -180,11 +187,9 @@ def unadmitted(reading: Reading) -> dict[str, Held]:
 
 
 def _unsaid(reading: Reading) -> dict[str, object] | None:
-    if reading.decision is None:
+    if reading.decision is None or reading.values.keys() == reading.decision.said.keys():
         return None
     unsaid = sorted(reading.values.keys() - reading.decision.said.keys())
-    if not unsaid:
-        return None
     system, object_, external_id = reading.event.record
     echo = bool(reading.decision.echoed or reading.decision.intents or reading.event.intent)
     return {

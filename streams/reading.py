@@ -62,9 +62,11 @@ def _keys(
     mapping: ObjectMap, event: Event, decoded: Decoded, natives: dict[str, Any], state: RecordState
 ) -> frozenset[Key]:
     """The record's keys now: what the event tells, and what it leaves unknown as it was."""
-    told = set(keys(mapping.entity, event.record, decoded.values, identifiers(mapping, natives)))
-    told |= own_keys(*((event.system, event.object, old) for old in event.merged))
+    told = frozenset(keys(mapping.entity, state.id, decoded.values, identifiers(mapping, natives)))
+    if event.merged:
+        told |= own_keys(*((event.system, event.object, old) for old in event.merged))
+    if told == state.keys or not state.keys:
+        return told
     silent = {name for name in mapping.entity.match if name not in decoded.values}
-    foreign_told = all(f.natives[0] in natives for f in mapping.fields if f.identifies)
-    kept = {k for k in state.keys if k[0] in silent or (k[0] in ("golden", "record") and not foreign_told)}
-    return frozenset(told | kept)
+    foreign_told = all(f.natives[0] in natives for f in mapping.identifying)
+    return told | {k for k in state.keys if k[0] in silent or (k[0] in ("golden", "record") and not foreign_told)}

@@ -114,9 +114,9 @@ class Codec:
         `decode` to refuse. Raises the registry's connection errors.
         """
         ids = set()
-        for value in values:
+        for head in {value[: wire.HEAD_BYTES] for value in values if value}:
             with suppress(WireError):
-                ids.add(wire.schema_id(value))
+                ids.add(wire.schema_id(head))
         for schema_id in sorted(ids - self._writers.keys()):
             with suppress(UnknownSchemaError):
                 self._remember(schema_id, await self._registry.schema(schema_id))

@@ -199,7 +199,7 @@ SWAP: Iterable[str] = (
     " and (g.fields is distinct from s.fields or g.deleted is distinct from s.deleted)",
     "insert into hub.golden (golden_id, entity, version, fields, deleted)"
     " select golden_id, entity, 1, fields, deleted from hub.shadow_golden on conflict do nothing",
-    "update hub.record r set claims = s.claims::jsonb, golden_id = s.golden_id from hub.shadow_record s"
+    "update hub.record r set claims = s.claims::json, golden_id = s.golden_id from hub.shadow_record s"
     " where (r.system, r.object, r.external_id) = (s.system, s.object, s.external_id) and s.home <> ''"
-    " and (r.claims, r.golden_id) is distinct from (s.claims::jsonb, s.golden_id)",
+    " and (r.claims::jsonb, r.golden_id) is distinct from (s.claims::jsonb, s.golden_id)",
 )

@@ -142,7 +142,7 @@ async def miscounted(scan: Scan, before: int, scanner: Scanner, pause: Pause) ->
 
 async def _fields_known(context: Context, mapping: ObjectMap) -> set[str]:
     rows = await context.pool.fetch(
-        "select distinct held.key from hub.record, jsonb_each(view) as held where system = $1 and object = $2"
+        "select distinct held.key from hub.record, jsonb_each(view::jsonb) as held where system = $1 and object = $2"
         " and not gone and held.value -> 0 <> 'null'", mapping.system, mapping.object,
     )  # fmt: skip
     return {r["key"] for r in rows} & {f.name for f in mapping.fields if not f.identifies}

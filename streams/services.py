@@ -159,7 +159,7 @@ async def _sweep(context: Context) -> None:
 async def expire_pins(context: Context) -> int:
     """End pins whose time has come by an event, so that a replay ends them at the same place; how many."""
     rows = await context.pool.fetch(
-        "select external_id, c.key as field from hub.record, jsonb_each(claims) c where system = $1 and object = $2"
+        "select external_id, c.key as field from hub.record, jsonb_each(claims::jsonb) c where system = $1 and object = $2"
         " and c.value -> 0 ->> 'expires_at' <= $3",
         steward.SYSTEM, steward.OBJECT, datetime.now(UTC).isoformat().replace("+00:00", "Z"),
     )  # fmt: skip

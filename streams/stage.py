@@ -21,10 +21,10 @@ from streams.records import Batch
 Handler = Callable[[list[Batch]], Awaitable[None]]
 
 # What one call of a handler gets at most (one batch alone may exceed the bytes), and what may wait behind it.
-CALL_RECORDS = 5_000
-CALL_BYTES = 8 * 1024 * 1024
+CALL_RECORDS = 4_000
+CALL_BYTES = 4 * 1024 * 1024
 WAITING_RECORDS = 5_000
-WAITING_BYTES = 16 * 1024 * 1024
+WAITING_BYTES = 8 * 1024 * 1024
 
 _PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 

@@ -56,8 +56,8 @@ create table if not exists hub.record (
     entity text not null,
     golden_id text not null,
     home text not null,
-    claims jsonb not null default '{}',
-    view jsonb not null default '{}',
+    claims json not null default '{}',           -- json, for they are read and written whole: to make jsonb of them and
+    view json not null default '{}',             -- text of that again costs more than all else that is done with them
     keys text[] not null default '{}',
     gone boolean not null default false,
     last_event text not null default '',
@@ -66,6 +66,14 @@ create table if not exists hub.record (
 create index if not exists record_golden on hub.record (golden_id);
 -- Compressing claims and views beyond 2 kB costs more than their place: they are read and written with every event.
 alter table hub.record set (toast_tuple_target = 8160);
+do $$ begin
+  if (select data_type from information_schema.columns
+      where (table_schema, table_name, column_name) = ('hub', 'record', 'claims')) = 'jsonb' then
+    alter table hub.record alter column claims drop default, alter column view drop default;
+    alter table hub.record alter column claims type json using claims::json, alter column view type json using view::json;
+    alter table hub.record alter column claims set default '{}', alter column view set default '{}';
+  end if;
+end $$;
 
 create table if not exists hub.golden (
     golden_id text primary key,

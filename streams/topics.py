@@ -7,6 +7,7 @@ metrics system accepts them as they are.
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 
 PARTITIONS = 4
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,199}")
@@ -58,6 +59,7 @@ def notices_topic(system: str) -> Topic:
     return Topic(f"hub.notices.{system}", key="external id", retention=timedelta(days=7))
 
 
+@cache
 def golden_topic(entity: str) -> Topic:
     """The projections of `entity`; the newest of each golden id is kept."""
     return Topic(f"hub.golden.{entity}", key="golden id", compacted=True)

@@ -1,5 +1,6 @@
 """Workspace: the rows that one batch of events touches, in memory between load and save."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -108,9 +109,9 @@ async def records_of(
     wanted, at_hand = list(golden_ids), at_hand or {}
     columns = _columns(list(at_hand))
     rows = await conn.fetch(
-        f"with others as materialized (select system, object, external_id from hub.record where golden_id = any($1)"  # noqa: S608
-        " except select * from unnest($2::text[], $3::text[], $4::text[]))"
-        f" select {RECORD_COLUMNS} from others join hub.record using (system, object, external_id)"
+        f"select {RECORD_COLUMNS} from hub.record where golden_id = any($1) and not exists"  # noqa: S608
+        " (select from unnest($2::text[], $3::text[], $4::text[]) as k (s, o, e)"
+        " where (s, o, e) = (system, object, external_id))"
         if at_hand
         else f"select {RECORD_COLUMNS} from hub.record where golden_id = any($1)",  # noqa: S608
         wanted, *(columns if at_hand else ()),
@@ -169,11 +170,13 @@ async def intents_of(
     conn: Connection, ids: Sequence[RecordId], golden_ids: Sequence[str]
 ) -> dict[tuple[str, str], list[Intent]]:
     """Open intents: (system, "object/external id") for records that exist, (system, golden id) for creates."""
+    if not await conn.fetchval("select exists (select from hub.intent)"):
+        return {}
     rows = await conn.fetch(
         'select key, target, object, golden_id, external_id, "values" from hub.intent'
         " where (target, object, external_id) in (select * from unnest($1::text[], $2::text[], $3::text[]))"
         " or (external_id is null and golden_id = any($4))",
-        *_columns(ids), list(golden_ids),
+        *_columns(list(set(ids))), list(golden_ids),
     )  # fmt: skip
     found: dict[tuple[str, str], list[Intent]] = {}
     for r in rows:
@@ -186,13 +189,29 @@ async def intents_of(
 async def save_records(conn: Connection, states: Sequence[RecordState]) -> None:
     """Store records, new or changed. Raises Contention where a new one has come to be meanwhile: what the receipt of its
     creation tells of it and what its capture tells would overwrite each other."""
-    new, known = [s for s in states if not s.stored], [s for s in states if s.stored]
-    if new and await _save(conn, new, "do nothing") < len(new):
-        raise Contention("a record was stored by another worker meanwhile")
+    if new := sorted((s for s in states if not s.stored), key=_id):
+        try:
+            await conn.copy_records_to_table(
+                "record", schema_name="hub", columns=RECORD_COLUMNS.split(", "), records=map(_row, new)
+            )
+        except asyncpg.UniqueViolationError:
+            raise Contention("a record was stored by another worker meanwhile") from None
+    if known := [s for s in states if s.stored]:
+        await _save(conn, known, REPLACE)
     for state in new:
         state.stored = True
-    if known:
-        await _save(conn, known, REPLACE)
+
+
+def _row(state: RecordState) -> tuple[Any, ...]:
+    """In the order of RECORD_COLUMNS."""
+    return (
+        *state.id, state.entity, state.golden_id, state.home, _json(fold.dump(state.claims)), _json(view.dump(state.view)),
+        _texts(state.keys), state.gone, state.last_event,
+    )  # fmt: skip
+
+
+def _texts(keys: Iterable[Key]) -> list[str]:
+    return sorted([f"{kind}={value}" for kind, value in keys])
 
 
 REPLACE = (
@@ -208,24 +227,23 @@ async def replace_records(conn: Connection, states: Sequence[RecordState]) -> No
         await _save(conn, states, f"{REPLACE}, entity = excluded.entity")
 
 
-async def _save(conn: Connection, states: Sequence[RecordState], conflict: str) -> int:
-    saved: int = await conn.fetchval(
-        f"with saved as (insert into hub.record ({RECORD_COLUMNS})"  # noqa: S608
+async def _save(conn: Connection, states: Sequence[RecordState], conflict: str) -> None:
+    await conn.execute(
+        f"insert into hub.record ({RECORD_COLUMNS})"  # noqa: S608
         " select s, o, e, n, g, h, c, v, string_to_array(k, E'\\x1e'), d, l"
-        " from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[],"
+        " from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::json[], $8::json[],"
         " $9::text[], $10::bool[], $11::text[]) as t (s, o, e, n, g, h, c, v, k, d, l) order by s, o, e"
-        f" on conflict {conflict} returning 1) select count(*) from saved",
+        f" on conflict {conflict}",
         *_columns([s.id for s in states]),
         [s.entity for s in states],
         [s.golden_id for s in states],
         [s.home for s in states],
-        [orjson.dumps(fold.dump(s.claims)).decode() for s in states],
-        [orjson.dumps(view.dump(s.view)).decode() for s in states],
-        ["\x1e".join(sorted(f"{kind}={value}" for kind, value in s.keys)) for s in states],
+        [_json(fold.dump(s.claims)) for s in states],
+        [_json(view.dump(s.view)) for s in states],
+        ["\x1e".join(_texts(s.keys)) for s in states],
         [s.gone for s in states],
         [s.last_event for s in states],
     )
-    return saved
 
 
 async def save_golden(conn: Connection, states: Sequence[GoldenState]) -> None:
@@ -246,3 +264,15 @@ async def save_golden(conn: Connection, states: Sequence[GoldenState]) -> None:
 
 def _columns(ids: Sequence[RecordId]) -> tuple[list[str], list[str], list[str]]:
     return ([i[0] for i in ids], [i[1] for i in ids], [i[2] for i in ids])
+
+
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def _json(value: Any) -> str:
+    """The same text for the same content. Raises ValueError where a text holds the character NUL, which the database has
+    no place for."""
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    if "\\u0000" in text and NUL.search(text):
+        raise ValueError("a text holds the character NUL, which cannot be stored")
+    return text

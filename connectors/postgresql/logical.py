@@ -16,7 +16,7 @@ from connectors.postgresql import publication
 from connectors.postgresql.catalogue import quote
 from connectors.postgresql.feed import Batch, Position
 from connectors.postgresql.mapped import Index
-from connectors.postgresql.pace import Pace
+from connectors.postgresql.pace import Moves, Pace
 from connectors.postgresql.pgoutput import Relation, decode
 from connectors.postgresql.position import WAL_CLOCK, format_lsn, parse_lsn
 from connectors.postgresql.session import Session
@@ -55,6 +55,9 @@ class Logical:
         self._page = page
         self._stop_on_truncate = stop_on_truncate
         self._pace = Pace()
+        self._rows = 0  # of the last look
+        self._end: tuple[Position, int] | None = None  # behind the place nothing was committed before the number
+        self._moves = Moves(IDLE_BYTES, PEEK_ROWS // 2)
 
     async def provision(self, conn: asyncpg.Connection) -> None:
         """Publish exactly the mapped tables. Raises ConfigError for a table that may not be published, Fatal with the
@@ -70,7 +73,8 @@ class Logical:
         async with self._session.connection() as conn:
             if position is None:
                 return {"lsn": format_lsn(await self._slot.begin(conn))}
-            await self._slot.resume(conn, parse_lsn(position["lsn"]))
+            lsn = parse_lsn(position["lsn"])
+            await self._slot.resume(conn, lsn, release=self._moves.due(lsn, self._rows))
             return position
 
     async def end(self) -> int:
@@ -80,18 +84,18 @@ class Logical:
 
     def passed(self, position: Position, end: int) -> bool:
         """See `Feed.passed`."""
-        return parse_lsn(position["lsn"]) >= end
+        place, upto = self._end or (None, 0)
+        return parse_lsn(position["lsn"]) >= end or (place == position and upto >= end)
 
     async def batches(self, position: Position) -> AsyncGenerator[Batch, None]:
         """See `Feed.batches`. One look at the slot; where it found something, the next call may find more."""
         async with self._session.connection() as conn:
             upto = parse_lsn(await conn.fetchval("SELECT pg_current_wal_flush_lsn()::text"))
-            place, changes, seen = _place(position), list[Change](), False
+            place, changes = _place(position), list[Change]()
             if await self._pace.needless(place, upto):
                 return
             async with aclosing(self._steps(conn, place)) as steps:
                 async for step in steps:
-                    seen = True
                     if step.truncated and self._stop_on_truncate:
                         yield Batch(changes, _position(place))
                         raise _stop(step)
@@ -100,17 +104,25 @@ class Logical:
                     if len(changes) >= self._page:
                         yield Batch(changes, _position(place))
                         changes = []
-        self._pace.looked(place, upto, seen)
-        if not seen and upto - place.lsn > IDLE_BYTES:
+        found, complete = place != _place(position), self._rows < PEEK_ROWS
+        self._pace.looked(place, upto, found or not complete)
+        if complete and not found and upto - place.lsn > IDLE_BYTES:
             place = Place(upto)
+        self._end = (_position(place), upto) if complete else None
         if changes or place != _place(position):
-            yield Batch(changes, _position(place), partial(self._slot.release, self._session, place.lsn))
+            yield Batch(changes, _position(place), partial(self._release, place.lsn))
+
+    async def _release(self, lsn: int) -> None:
+        """All before this is durable in the hub."""
+        if self._moves.due(lsn, self._rows):
+            await self._slot.release(self._session, lsn)
 
     async def _steps(self, conn: asyncpg.Connection, place: Place) -> AsyncGenerator[Step, None]:
-        transactions = Transactions(self._index, place)
+        transactions, self._rows = Transactions(self._index, place), 0
         async with conn.transaction():
             cursor = await conn.cursor(PEEK, self._slot.name, PEEK_ROWS, quote(self._publication))
             while rows := await cursor.fetch(FETCH_ROWS):
+                self._rows += len(rows)
                 for row in rows:
                     message = decode(row["data"])
                     if isinstance(message, Relation) and transactions.unknown_types(message):

@@ -69,8 +69,8 @@ class Slot:
         self._ours(state)
         return parse_lsn(state["confirmed"])
 
-    async def resume(self, conn: asyncpg.Connection, lsn: int) -> None:
-        """Make sure that everything behind `lsn` is still there, and let go of what is before."""
+    async def resume(self, conn: asyncpg.Connection, lsn: int, *, release: bool = True) -> None:
+        """Make sure that everything behind `lsn` is still there, and, with `release`, let go of what is before."""
         state = await self.state(conn)
         if state is None:
             raise Fatal(f"replication slot {self.name} is gone, and changes since {format_lsn(lsn)} with it: {RESET}")
@@ -83,7 +83,7 @@ class Slot:
                 f"replication slot {self.name} is at {state['confirmed']}, ahead of what the hub has"
                 f" ({format_lsn(lsn)}): it was moved or made anew, or the hub was restored from a backup: {RESET}"
             )
-        if confirmed < lsn:
+        if confirmed < lsn and release:
             await self._advance(conn, lsn)
         if state["kept"] - state["behind"] > REREAD_BYTES and state["may_hint"]:
             await conn.execute("SELECT pg_log_standby_snapshot()")

@@ -8,7 +8,7 @@ import asyncpg
 from streams.log_postgres import record_of
 from streams.records import Batch
 
-MAX_FETCH_BYTES = 8 * 1024 * 1024
+MAX_FETCH_BYTES = 4 * 1024 * 1024
 
 # Partitions with a backlog share the limit evenly. The running sum bounds the bytes of each partition's part, and counts
 # only what comes before a record, so that a single huge record still gets through.

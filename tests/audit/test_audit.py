@@ -49,7 +49,7 @@ async def tamper(hub: Bench, number: int, sql: str) -> str:
     return one
 
 
-RENAMED = """update hub.record set view = jsonb_set(view, '{first_name,0}', '"Somebody"')"""
+RENAMED = """update hub.record set view = jsonb_set(view::jsonb, '{first_name,0}', '"Somebody"')"""
 
 
 async def drift(hub: Bench) -> set[Drift]:

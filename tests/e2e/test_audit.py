@@ -71,7 +71,9 @@ async def check_no_drift(hub: Hub, *without: str) -> None:
 async def check_commands(systems: Systems, hub: Hub) -> None:
     """A drift made behind the hub's back is shown, told by status, and repaired."""
     friend = str(systems.friends[0].crm)
-    pirate = """update hub.record set view = jsonb_set(view, '{job_title,0}', '"Pirate"') where external_id = $1"""
+    pirate = (
+        """update hub.record set view = jsonb_set(view::jsonb, '{job_title,0}', '"Pirate"') where external_id = $1"""
+    )
     assert (await hub.context.pool.execute(pirate, friend)).endswith(" 1")
     found = (await audited(systems, "crm", "--full", "--object", "contacts", code=1))["contacts"]
     assert [(d["external_id"], d["kind"], d["fields"]) for d in found["drift"]] == [(friend, "stale", ["job_title"])]

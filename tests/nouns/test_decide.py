@@ -35,6 +35,27 @@ def test_a_touched_field_is_no_claim_and_a_changed_one_is(before: dict[str, Any]
     assert not decision.near_miss
 
 
+@given(values, values, st.sets(names))
+def test_what_is_not_believed_is_seen_and_never_said(
+    before: dict[str, Any], now: dict[str, Any], unheard: set[str]
+) -> None:
+    view = {name: Held(value) for name, value in before.items()}
+    event = record(Change("s", "o", "1", now, version=10), NOW)
+    all_heard, decision = decide(event, now, view, []), decide(event, now, view, [], unheard)
+    assert decision.said == {name: value for name, value in all_heard.said.items() if name not in unheard}
+    assert decision.view == all_heard.view
+
+
+@given(values, values, st.integers(0, 20))
+def test_an_older_report_of_what_is_known_leaves_its_clock(
+    before: dict[str, Any], now: dict[str, Any], order: int
+) -> None:
+    """The view's clock never goes back, and goes on with every report."""
+    view = {name: Held(value, order=10) for name, value in before.items()}
+    after = judge(now, view, order=order).view
+    assert {n: after[n].order for n in now} == {n: max(order, 10) if n in before else order for n in now}
+
+
 @given(values, values)
 def test_what_an_event_leaves_out_stays_as_it_was(before: dict[str, Any], now: dict[str, Any]) -> None:
     view = {name: Held(value) for name, value in before.items()}

@@ -15,6 +15,7 @@ from hub.receipt import Refused
 from hub.write import Write
 from streams import batches, quarantine
 from streams.context import now
+from streams.position import Done
 from streams.quarantine import Chosen, Said
 from tests.promises.mutations import broken, mutation
 from tests.promises.told import Vendor, scene
@@ -134,17 +135,16 @@ class Refusing:
     def __init__(self, real: Any, words: set[str]) -> None:
         self.real, self.words = real, words
 
-    async def fresh(self, conn: Any, stage: str, batch: Any) -> Any:
-        """As the real one, but for a batch that holds the words and is not being parked."""
-        return await self.real.fresh(conn, stage, batch)
+    async def fresh(self, conn: Any, stage: str, batches: Any) -> Any:
+        """As the real one."""
+        return await self.real.fresh(conn, stage, batches)
 
-    async def advance(
-        self, conn: Any, stage: str, records: Sequence[Any], duplicates: int = 0, parked: int = 0
-    ) -> None:
-        """Breaks on the words."""
-        if not parked and any(word.encode() in (r.value or b"") for r in records for word in self.words):
+    async def advance(self, conn: Any, stage: str, done: Sequence[Done]) -> None:
+        """Breaks on the words, unless what holds them is being parked."""
+        going = [record.value or b"" for one in done if not one.parked for record in one.records]
+        if any(word.encode() in value for value in going for word in self.words):
             raise ArithmeticError("a bug of this stage")
-        await self.real.advance(conn, stage, records, duplicates=duplicates, parked=parked)
+        await self.real.advance(conn, stage, done)
 
 
 async def orders_of(hub: Stages) -> list[dict[str, Any]]:

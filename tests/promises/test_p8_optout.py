@@ -272,12 +272,12 @@ def dated_now(name: str, value: dict[str, str | None], at: int, clock: fold.Cloc
     return REAL_CLAIM(name, {**value, "at": moment(at)} if dated else value, at, clock)
 
 
-REAL_CLAIM = fold._claim
+REAL_CLAIM = fold._consented
 BROKEN: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "the newest word counts": lambda: mutation(rules, "CHOOSERS", rules.CHOOSERS | {"strictest": rules._latest}),
     "anybody may lift": lambda: mutation(rules, "CHOOSERS", rules.CHOOSERS | {"strictest": anybody_lifts}),
-    "one claim for both": lambda: mutation(fold, "_claim", one_claim),
-    "an opt-in without a date is as old as its report": lambda: mutation(fold, "_claim", dated_now),
+    "one claim for both": lambda: mutation(fold, "_consented", one_claim),
+    "an opt-in without a date is as old as its report": lambda: mutation(fold, "_consented", dated_now),
     "a new member needs no consent": lambda: mutation(preparing, "consented", lambda golden: True),
     "an opt-out goes with its record": lambda: mutation(projection, "_opt_outs", lambda sources: []),
     "an opt-out is not written": lambda: mutation(preparing, "only_consent", lambda changed: {}),

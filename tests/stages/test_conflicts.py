@@ -146,4 +146,4 @@ async def test_people_who_edit_now_and_then_contest_nothing(hub: Stages) -> None
 
 
 # The time of the last write, by the place that it has among the parts of a field's view.
-LONG_AGO = "update hub.record set view = jsonb_set(view, '{name, 8}', '0') where system = 'shop'"
+LONG_AGO = "update hub.record set view = jsonb_set(view::jsonb, '{name, 8}', '0') where system = 'shop'"

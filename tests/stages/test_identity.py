@@ -231,3 +231,19 @@ async def test_what_a_merged_golden_record_still_owed_is_settled_with_the_one_it
     ledger = await hub.ledger()
     assert ledger.pending == 0, ledger.targets
     assert_balanced(ledger)
+
+
+async def test_a_key_that_a_record_no_longer_holds_names_nobody(hub: Stages) -> None:
+    """Keys that stay are left alone, the one given up goes, and whoever brings it next is somebody else."""
+    await hub.crm("1", email="ann@example.com", name="Ann")
+    await hub.tell(hub.change("shop", "customers", "9", email="ann@example.com", name="Ann"))
+    before = await hub.context.pool.fetch("select kind, value, ctid from hub.match_key where kind = 'record'")
+    await hub.tell(
+        hub.change("crm", "contacts", "1", email="new@example.com", name="Ann"),
+        hub.change("shop", "customers", "9", email="new@example.com", name="Ann"),
+    )
+    keys = await hub.context.pool.fetch("select value from hub.match_key where kind = 'email'")
+    assert [row["value"] for row in keys] == ["new@example.com"]
+    assert await hub.context.pool.fetch("select kind, value, ctid from hub.match_key where kind = 'record'") == before
+    await hub.tell(hub.change("news", "members", "7", email="ann@example.com", name="Other"))
+    assert len(await hub.goldens()) == 2
