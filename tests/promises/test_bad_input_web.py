@@ -26,8 +26,9 @@ from hub.edge import inquiry, running, web
 from hub.edge.embedded import Embedded
 from hub.edge.wiring import MANIFESTS, Hub, open_hub
 from streams.topics import notices_topic
+from tests.config.samples import HUBSPOT_ALONE
 from tests.e2e.systems import LONG
-from tests.edge.test_web import CONFIG, EVENT, SECRET, notices, post
+from tests.edge.test_web import EVENT, SECRET, notices, post
 from tests.promises.mutations import broken, mutation
 
 BOUND = {
@@ -44,7 +45,7 @@ CLEAR = {200, 400, 401, 404, 405, 413, 415, 422, 503}
 async def served(database: str) -> AsyncIterator[tuple[Hub, str]]:
     """A hub that hosts no stage: webhooks and questions only."""
     env = {"STATE": database, "TOKEN": "t", "SECRET": SECRET}
-    config = loads(CONFIG, MANIFESTS, env, Path("hub.yaml"))
+    config = loads(HUBSPOT_ALONE, MANIFESTS, env, Path("hub.yaml"))
     async with open_hub(config, env=env) as hub, running.started(hub, (), port=0) as started:
         yield hub, started.url
 
