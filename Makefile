@@ -38,7 +38,7 @@ demo: $(if $(filter kafka,$(LOG)),.venv/kafka.stamp,.venv/run.stamp) ## Run the 
 
 test: .venv/dev.stamp ## Run the tests, on a real PostgreSQL and a real Kafka broker
 	-@[ -z "$(OTHER)" ] || $(MAKE) --no-print-directory other
-	$(BIN)/python -m pytest --numprocesses 3
+	$(BIN)/python -m pytest --numprocesses 4
 
 check: .venv/dev.stamp lint types ## Lint, types and import direction
 
@@ -52,7 +52,7 @@ types: .venv/dev.stamp
 
 soak: .venv/dev.stamp ## Run the long forms of the promises: 1,000,000 changes under at least 40 kills, on each log; report in .hub/soak.json
 	@mkdir -p .hub
-	HUB_LONG=1 HUB_REPORT=.hub/soak.json $(BIN)/python -m pytest tests/promises tests/budgets
+	HUB_LONG=1 HUB_REPORT=.hub/soak.json $(BIN)/python -m pytest tests/promises tests/budgets tests/stages/test_histories.py
 
 bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust, of delivery beside poison, and how much of a rate limit is used, how long the past takes to see, how long an edit takes to arrive, and how all that grows
 	$(BIN)/python bench/log.py

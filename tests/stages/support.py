@@ -222,10 +222,13 @@ async def make(pool: asyncpg.Pool, model: Model, log_url: str = "postgresql://")
 
 async def empty(stages: Stages) -> Stages:
     """The same hub with nothing in it."""
-    rows = await stages.context.pool.fetch("select tablename from pg_tables where schemaname = 'hub'")
-    names = ", ".join(f"hub.{row['tablename']}" for row in rows)
-    await stages.context.pool.execute(f"truncate {names}, hub_log.record, hub_log.position restart identity")
-    await stages.context.pool.execute("update hub_log.partition set next_offset = 0")
+    pool = stages.context.pool
+    tables = [f"hub.{row[0]}" for row in await pool.fetch("select tablename from pg_tables where schemaname = 'hub'")]
+    counters = await pool.fetch("select sequencename from pg_sequences where schemaname = 'hub'")
+    # Not truncated: of tables that hold little, that takes ten times as long.
+    emptying = [f"delete from {name}" for name in (*tables, "hub_log.record", "hub_log.position")]
+    emptying += [f"select setval('hub.{row[0]}', 1, false)" for row in counters]
+    await pool.execute("; ".join([*emptying, "update hub_log.partition set next_offset = 0"]))
     return Stages(stages.context)
 
 
