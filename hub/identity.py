@@ -63,12 +63,12 @@ def golden_id(entity: str, record: RecordId, generation: int = 0) -> str:
 def keys(entity: Entity, record: RecordId, values: Mapping[str, Value], foreign: Mapping[str, str]) -> list[Key]:
     """The exact keys of a record: itself, the foreign ids it holds, and its match fields' values."""
     held = [("golden", id_) if whose == "golden" else ("record", _named(whose, id_)) for whose, id_ in foreign.items()]
-    return [("record", "/".join(record)), *held, *match_keys(entity, values)]
+    return [own_key(record), *held, *match_keys(entity, values)]
 
 
-def own_keys(*records: RecordId) -> frozenset[Key]:
-    """The keys by which these records are named."""
-    return frozenset(("record", "/".join(record)) for record in records)
+def own_key(record: RecordId) -> Key:
+    """The key by which a record is named."""
+    return ("record", "/".join(record))
 
 
 def match_keys(entity: Entity, values: Mapping[str, Value]) -> Iterable[Key]:

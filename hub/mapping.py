@@ -89,11 +89,8 @@ class ObjectMap:
 
     def _plain(self, entry: FieldMap) -> tuple[str, str]:
         kind = self.kind(entry.name)
-        return (
-            ("", "")
-            if entry.codec or entry.options or kind == "ref" or len(entry.natives) > 1
-            else (entry.natives[0], kind)
-        )
+        odd = entry.codec or entry.options or kind == "ref" or len(entry.natives) > 1
+        return ("", "") if odd else (entry.natives[0], kind)
 
     @cached_property
     def identifying(self) -> tuple[FieldMap, ...]:

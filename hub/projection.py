@@ -99,7 +99,7 @@ def _candidates(sources: Sequence[Source]) -> dict[str, list[Candidate]]:
     for source in sources:
         system, object_, external_id = source.system, source.object, source.external_id
         for name, claim in source.claims.items():
-            by_field[field_of(name) if "#" in name else name].append(Candidate(system, object_, external_id, claim))
+            by_field[field_of(name)].append(Candidate(system, object_, external_id, claim))
     return by_field
 
 

@@ -19,7 +19,6 @@ from streams.records import Block, Record, block_of
 from streams.registry import Codec
 
 _SYNC = b"\x00" * 16
-_FRAME = 5  # the magic byte and the schema's id
 Columns = Mapping[str, Any]
 """Column -> polars type."""
 KEYS = {
@@ -51,7 +50,7 @@ def at_once(codec: Codec, name: str, blocks: Sequence[Block], columns: Columns) 
 async def table(codec: Codec, name: str, records: Sequence[Record], columns: Columns) -> pl.DataFrame:
     """These columns of the data in the records' values, which must all be of the named schema, in the records' order. Raises
     WireError for a value that cannot be decoded."""
-    await codec.learn({(record.value or b"")[:_FRAME] for record in records})
+    await codec.learn(record.value for record in records)
     own, places, parts = head(codec, name), list[int](), [pl.DataFrame(schema=columns)]
     for alike in (True, False):
         some = [(n, r) for n, r in enumerate(records) if (r.value or b"").startswith(own) is alike]

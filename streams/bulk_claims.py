@@ -7,7 +7,6 @@ not even read. Values are normalised by `hub.mapping.decode`, the same code as l
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -19,7 +18,7 @@ from hub.decide import strip
 from hub.fold import DELETED
 from hub.mapping import ObjectMap, decode
 from hub.values import PLAIN
-from streams.bulk_hear import KINDS, by_record, claimed, claims_of, composed
+from streams.bulk_hear import KINDS, by_record, claimed, claims_of, composed, only
 from streams.bulk_project import CLAIM, column, simple
 from streams.bulk_text import key, objects, quoted
 
@@ -47,20 +46,17 @@ class Reader:
     """Reads one canonical field from native fields, as JSON; null where they do not tell it, or nothing admissible."""
 
     def __init__(self, mapping: ObjectMap, name: str) -> None:
-        fields = tuple(f for f in mapping.fields if f.name == name and not f.identifies)
-        constants = {n: value for n, value in mapping.constants.items() if n == name}
-        self._name, self._mapping = name, replace(mapping, fields=fields, constants=constants)
-        self._natives = tuple(dict.fromkeys(native for f in fields for native in f.natives))
-        bare = len(fields) == 1 and not (fields[0].codec or fields[0].options)
-        self._plain = PLAIN.get(mapping.kind(name)) if bare else None
+        self._name, self._mapping = name, only(mapping, [name])
+        self._natives = tuple(dict.fromkeys(native for f in self._mapping.fields for native in f.natives))
+        _, self._native, kind = self._mapping.readers[0] if len(self._mapping.readers) == 1 else (None, "", "")
+        self._plain = PLAIN.get(kind)
         self._known = Known(lambda content: self._read(orjson.loads(content)))
 
     def all(self, told: Sequence[Mapping[str, Any]]) -> pl.Series:
         """What each of these says. Plain texts stay as they are, and are told from others by columns."""
         if self._plain is None:
             return pl.Series([self.one(natives) for natives in told], dtype=pl.String)
-        (native,) = self._natives
-        texts = [text if (text := one.get(native)).__class__ is str else None for one in told]
+        texts = [text if (text := one.get(self._native)).__class__ is str else None for one in told]
         said = quoted(column := pl.Series(texts, dtype=pl.String))
         like, unlike, most = self._plain
         plain = column.str.contains(like) & (column.str.len_bytes() <= most) & ~column.str.contains(unlike)

@@ -34,9 +34,14 @@ class Row(NamedTuple):
 def composed(mapping: ObjectMap) -> ObjectMap | None:
     """The object with those fields only that must be heard event by event, if it has any."""
     odd = {name for name in claimed(mapping) if mapping.kind(name) in KINDS}
-    fields = tuple(f for f in mapping.fields if f.name in odd and not f.identifies)
-    constants = {name: value for name, value in mapping.constants.items() if name in odd}
-    return replace(mapping, fields=fields, constants=constants) if odd else None
+    return only(mapping, odd) if odd else None
+
+
+def only(mapping: ObjectMap, names: Collection[str]) -> ObjectMap:
+    """The object as if its events could say something of these fields alone."""
+    fields = tuple(f for f in mapping.fields if f.name in names and not f.identifies)
+    constants = {name: value for name, value in mapping.constants.items() if name in names}
+    return replace(mapping, fields=fields, constants=constants)
 
 
 def claimed(mapping: ObjectMap) -> set[str]:

@@ -64,9 +64,7 @@ class Spill:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _keep(self, name: str, rows: pl.DataFrame) -> None:
-        number = (pl.col("external_id").hash(seed=0) % self.buckets).alias("bucket")
-        parts = rows.with_columns(number).partition_by("bucket", as_dict=True, include_key=False)
-        self._write(name, {int(key[0]): part for key, part in parts.items()})
+        self._write(name, parted(rows, "external_id", self.buckets))
 
     def _write(self, name: str, parts: dict[int, pl.DataFrame]) -> None:
         final = self.directory / name
@@ -87,6 +85,13 @@ class Spill:
 def place(topic: str, partition: int, start: int) -> str:
     """The name of a chunk; names are in the order of topic, partition and offset."""
     return f"{topic}@{partition:06}@{start:020}"
+
+
+def parted(rows: pl.DataFrame, column: str, buckets: int) -> dict[int, pl.DataFrame]:
+    """Bucket -> the rows whose content of this column hashes into it."""
+    number = (pl.col(column).hash(seed=0) % buckets).alias("_bucket")
+    parts = rows.with_columns(number).partition_by("_bucket", as_dict=True, include_key=False)
+    return {int(key[0]): part for key, part in parts.items()}
 
 
 def _in_order(chunks: Iterable[Path]) -> Sequence[Path]:

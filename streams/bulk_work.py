@@ -20,7 +20,7 @@ from hub.model import Model
 from streams.bulk_fold import events_of, fold_bucket, links_of
 from streams.bulk_project import GOLDEN as GOLDEN_COLUMNS
 from streams.bulk_project import Projector
-from streams.bulk_spill import Spill
+from streams.bulk_spill import Spill, parted
 from streams.bulk_text import write_copy
 from streams.scope import Scope
 from streams.steward import SYSTEM
@@ -77,7 +77,7 @@ def fold(model: Model, files: Files, bucket: int) -> tuple[int, int]:
         records = records.filter((pl.col("golden_id") == "") | pl.col("golden_id").is_in(named))
     with _appearing(files.folded(bucket)) as draft:
         write_copy(records.select(RECORD_COLUMNS), ("claims",), draft / RECORDS)
-        for number, part in _parted(records.filter(pl.col("golden_id") != ""), files.buckets):
+        for number, part in parted(records.filter(pl.col("golden_id") != ""), "golden_id", files.buckets).items():
             part.write_ipc(draft / f"{number}.part", compression="lz4")
     return (0 if events is None else int(events["main"].sum())), records.height
 
@@ -87,12 +87,6 @@ def _living(files: Files, records: pl.DataFrame) -> pl.DataFrame:
     merged, homes = _merged(files), records["home"].unique().to_list()
     lives = {home: root(merged, home) for home in homes if home in merged}
     return records.with_columns(golden_id=pl.col("home").replace(lives) if lives else pl.col("home"))
-
-
-def _parted(records: pl.DataFrame, buckets: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    number = (pl.col("golden_id").hash(seed=0) % buckets).alias("_bucket")
-    parts = records.with_columns(number).partition_by("_bucket", as_dict=True, include_key=False)
-    return ((int(key[0]), part) for key, part in parts.items())
 
 
 def project(model: Model, files: Files, bucket: int) -> int:

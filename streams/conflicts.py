@@ -77,10 +77,8 @@ def find(
             found += [c for c in _of(golden_id, reading, projected[golden_id]) if c.field not in names]
     known = {(c.event_id, c.field) for c in found}
     for golden_id, states in joined.items():
-        lost = _losers(projected[golden_id])
-        for state in states:
-            against = _still_held(golden_id, entities[state.entity], state, lost.get(state.id, ()))
-            found += [c for c in against if (c.event_id, c.field) not in known]
+        against = met(projected[golden_id], states, entities)
+        found += [c for c in against if (c.event_id, c.field) not in known]
     return found
 
 
@@ -114,9 +112,14 @@ def _contested(golden_id: str, reading: Reading, projected: Projected) -> list[C
     return found
 
 
-def met(golden_id: str, entity: Entity, state: RecordState, projected: Projected) -> list[Conflict]:
-    """The values of one record that lost, as far as it still holds them."""
-    return _still_held(golden_id, entity, state, _losers(projected).get(state.id, ()))
+def met(projected: Projected, states: Iterable[RecordState], entities: Mapping[str, Entity]) -> list[Conflict]:
+    """The values of these records of one golden record that lost, as far as they still hold them."""
+    golden_id, lost = projected.golden.golden_id, _losers(projected)
+    return [
+        conflict
+        for state in states
+        for conflict in _still_held(golden_id, entities[state.entity], state, lost.get(state.id, ()))
+    ]
 
 
 def _losers(projected: Projected) -> dict[RecordId, list[tuple[str, Candidate, Choice]]]:

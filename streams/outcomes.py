@@ -65,10 +65,9 @@ async def open_rows(
     for golden_id, readings in by_golden.items():
         version, targets = goldens[golden_id].version, model.targets(readings[0].mapping.entity.name) or (NOWHERE,)
         for reading in readings:
-            outcome = _settled(reading, golden_id in bumped, lost)
+            event_id, outcome = reading.event.event_id, _settled(reading, golden_id in bumped, lost)
             for target in targets:
                 settled = outcome or ("filtered" if target == NOWHERE else None)
-                event_id = reading.event.event_id
                 rows[event_id, target] = (event_id, target, golden_id, version, settled)
     if rows:
         columns = ("event_id", "target", "golden_id", "version", "outcome")

@@ -6,7 +6,7 @@ from typing import Any
 from hub.decide import Decision
 from hub.event import Event
 from hub.fold import DELETED
-from hub.identity import Key, keys, own_keys
+from hub.identity import Key, keys, own_key
 from hub.mapping import Decoded, ObjectMap, decode, identifiers
 from hub.model import Model
 from hub.values import Value
@@ -50,7 +50,7 @@ def read(model: Model, event: Event, state: RecordState | None) -> Reading | Non
         return None
     state = state or RecordState(event.record, mapping.entity.name)
     if event.op == "delete":
-        held = state.keys | own_keys(event.record)
+        held = state.keys | {own_key(event.record)}
         return Reading(event, mapping, state, {DELETED: True}, keys=held, rekeyed=held != state.keys)
     natives = event.fields()
     decoded = decode(mapping, natives)
@@ -64,7 +64,7 @@ def _keys(
     """The record's keys now: what the event tells, and what it leaves unknown as it was."""
     told = frozenset(keys(mapping.entity, state.id, decoded.values, identifiers(mapping, natives)))
     if event.merged:
-        told |= own_keys(*((event.system, event.object, old) for old in event.merged))
+        told |= {own_key((event.system, event.object, old)) for old in event.merged}
     if told == state.keys or not state.keys:
         return told
     silent = {name for name in mapping.entity.match if name not in decoded.values}

@@ -9,7 +9,7 @@ import structlog
 
 from hub import event, view
 from hub.change import Change
-from hub.identity import IdentityEvent, match_keys
+from hub.identity import IdentityEvent, match_keys, own_key
 from hub.mapping import decode
 from hub.receipt import Applied, Deferred, Receipt, Refused, Unchanged
 from hub.values import Value
@@ -137,7 +137,7 @@ async def _views(context: Context, conn: Connection, pairs: Sequence[tuple[Write
 def _created(write: Write, id_: tuple[str, str, str], lives: str, stored: bool) -> RecordState:
     """The record that a write created. Its golden record may have become part of another meanwhile: it `lives` there."""
     entity = write.mapping.entity
-    held = frozenset({("record", "/".join(id_)), *match_keys(entity, write.values)})
+    held = frozenset({own_key(id_), *match_keys(entity, write.values)})
     return RecordState(id_, entity.name, lives, write.golden_id, keys=held, stored=stored)
 
 

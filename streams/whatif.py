@@ -3,6 +3,7 @@
 The result is complete: `applying` does just this, and nothing else. No system is called.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -271,14 +272,15 @@ def _contest(found: Outlook, state: _State, old: Model, new: Model, projected: M
         if record is not None and record.golden_id in projected and not _still(new, row, projected[record.golden_id]):
             found.closed.append(row)
     values = {(change.golden_id, change.field) for change in found.fields}
-    for state_ in records.values():
-        if state_.golden_id not in projected or state_.id[0] == STEWARD or new.mapping(*state_.id[:2]) is None:
-            continue
-        entity = new.entities[state_.entity]
-        for one in conflicts.met(state_.golden_id, entity, state_, projected[state_.golden_id]):
-            new_value = (one.golden_id, one.field) in values
-            if (new_value or (one.open and not _reviewed(old, one))) and not _known(state, one):
-                found.opened.append(one)
+    heard = defaultdict(list)
+    for one in records.values():
+        if one.golden_id in projected and one.id[0] != STEWARD and new.mapping(*one.id[:2]) is not None:
+            heard[one.golden_id].append(one)
+    for golden_id, states in heard.items():
+        for conflict in conflicts.met(projected[golden_id], states, new.entities):
+            new_value = (golden_id, conflict.field) in values
+            if (new_value or (conflict.open and not _reviewed(old, conflict))) and not _known(state, conflict):
+                found.opened.append(conflict)
 
 
 def _still(new: Model, row: Mapping[str, Any], projected: Projected) -> bool:

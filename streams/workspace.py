@@ -228,21 +228,17 @@ async def replace_records(conn: Connection, states: Sequence[RecordState]) -> No
 
 
 async def _save(conn: Connection, states: Sequence[RecordState], conflict: str) -> None:
+    *before, keys, gone, last_event = zip(*map(_row, states), strict=True)
     await conn.execute(
         f"insert into hub.record ({RECORD_COLUMNS})"  # noqa: S608
         " select s, o, e, n, g, h, c, v, string_to_array(k, E'\\x1e'), d, l"
         " from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::json[], $8::json[],"
         " $9::text[], $10::bool[], $11::text[]) as t (s, o, e, n, g, h, c, v, k, d, l) order by s, o, e"
         f" on conflict {conflict}",
-        *_columns([s.id for s in states]),
-        [s.entity for s in states],
-        [s.golden_id for s in states],
-        [s.home for s in states],
-        [_json(fold.dump(s.claims)) for s in states],
-        [_json(view.dump(s.view)) for s in states],
-        ["\x1e".join(_texts(s.keys)) for s in states],
-        [s.gone for s in states],
-        [s.last_event for s in states],
+        *before,
+        ["\x1e".join(texts) for texts in keys],
+        gone,
+        last_event,
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.entity import Entity, Field
-from hub.identity import ROLES, Key, RecordId, golden_id, keys, own_keys, resolve, survivor
+from hub.identity import ROLES, Key, RecordId, golden_id, keys, own_key, resolve, survivor
 from hub.rules import Rule
 
 CONTACT = Entity(
@@ -92,7 +92,7 @@ def test_keys() -> None:
     assert set(held) == {
         ("record", "shop/o/9"), ("record", "crm/o/7"), ("golden", "g"), ("email", "ann@example.com")
     }  # fmt: skip
-    assert own_keys(("a", "b", "c"), ("a", "b", "d")) == {("record", "a/b/c"), ("record", "a/b/d")}
+    assert own_key(("a", "b", "c")) == ("record", "a/b/c")
 
 
 def test_a_linked_record_stays_where_it_is() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from hub.edge import kafka_local
 from hub.edge.embedded import Embedded
+from hub.edge.kafka_local import Broker
 from tests.e2e.process import Process, command, finish
 from tests.e2e.systems import LONG, Systems, eventually, show, systems_on
 
@@ -78,12 +78,10 @@ async def test_snapshots_under_edits_and_kills(postgres: Embedded, tmp_path: Pat
 @pytest.mark.skipif(
     not LONG, reason="a broker of its own, and waiting for it to miss killed workers: make soak runs it"
 )
-async def test_snapshots_under_edits_and_kills_on_kafka(postgres: Embedded, tmp_path: Path, figures: Figures) -> None:
-    broker = await asyncio.to_thread(kafka_local.up, tmp_path / "kafka", 0)
-    try:
-        await check_snapshots_under_edits_and_kills(postgres, tmp_path, broker.url, figures)
-    finally:
-        await asyncio.to_thread(kafka_local.down, tmp_path / "kafka")
+async def test_snapshots_under_edits_and_kills_on_kafka(
+    postgres: Embedded, own_broker: Broker, tmp_path: Path, figures: Figures
+) -> None:
+    await check_snapshots_under_edits_and_kills(postgres, tmp_path, own_broker.url, figures)
 
 
 async def check_snapshots_under_edits_and_kills(
