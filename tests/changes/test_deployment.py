@@ -18,7 +18,7 @@ from streams.whatif import Outlook, Scope
 from tests.e2e.process import command
 from tests.e2e.systems import LONG, Systems, hub_on, settled, systems_on
 
-IN_LONG = pytest.mark.skipif(not LONG, reason="HUB_LONG=1")
+IN_LONG = pytest.mark.skipif(not LONG, reason="make soak runs it")
 WITHOUT_COUNTRY = {"          country: country\n          lifecycle:": "          lifecycle:"}
 CHANGED = {
     "phone: latest ": "phone: {truth: [hubspot, crm]} ",
@@ -109,7 +109,6 @@ async def check_done_as_shown(systems: Systems, outlook: Outlook) -> int:
     return len(taken)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("log", ["embedded", pytest.param("kafka", marks=[pytest.mark.kafka, IN_LONG])])
 async def test_a_change_is_shown_deployed_and_taken_back(
     postgres: Embedded, tmp_path: Path, log: str, request: pytest.FixtureRequest, figures: Callable[..., None]

@@ -42,7 +42,7 @@ async def test_audits_on_a_running_hub(scanned: Systems) -> None:
         assert (problems := await systems.problems()) == [], show(problems)
 
 
-@pytest.mark.skipif(not LONG, reason="a long form: everybody edits (HUB_LONG=1)")
+@pytest.mark.skipif(not LONG, reason="everybody edits: make soak runs it")
 async def test_audits_after_everybody_edited(scanned: Systems) -> None:
     systems = scanned
     async with hub_on(systems) as (hub, _):

@@ -61,7 +61,7 @@ async def test_any_golden_record_at_any_instant_is_as_live_had_it(
     figures("P7", deployments=DEPLOYMENTS * len(chosen), instants_between=PAIRS * len(chosen))
 
 
-@pytest.mark.skipif(not LONG, reason="HUB_LONG=1")
+@pytest.mark.skipif(not LONG, reason="make soak runs it")
 @pytest.mark.parametrize("name", VARIANTS)
 async def test_for_each_kind_of_change(hub: Stages, name: str) -> None:
     for seed in range(3):
