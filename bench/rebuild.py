@@ -1,20 +1,19 @@
 """How fast golden records are rebuilt from the topics, in bulk and event by event, side by side.
 
-    python -m bench.rebuild [--events 100000 1000000] [--rounds 3] [--log postgres kafka] [--decided]
+    python -m bench.rebuild [--events 100000 1500000] [--rounds 3] [--log postgres kafka] [--decided]
 
 The job is that of bench/fold_job.py: change events of three systems about the same people, seven fields each, 5 % of them
 twice, 5 % late. Beside the changes the log holds what live processing decides once: the link of every record to its
 golden id. Each run is a process of its own. The first, which is not timed, rebuilds where there are no live golden records;
 what it made is held against the job's reference and put in place. The others must find the same. Printed and
 written: events/s, CPU seconds per 100,000 events (of the run, its workers and PostgreSQL), the memory of run and workers
-together at most. Event by event is measured up to 100,000 events.
+together at most. Event by event is measured up to 100,000 events. From 600,000 events up Kafka Streams (see
+`make peers`) does its variant A of the job (see bench/fold.py) in turns with the rebuild, tuned and warmed up.
 """
 
 import argparse
 import asyncio
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,9 +21,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
-from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -35,38 +31,29 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench.fold_hub import model
+from bench.fold import SOURCE, fill_source
+from bench.fold_contestants import TUNED, Arena
+from bench.fold_hub import model, prepare
 from bench.fold_job import OBJECT, SYSTEMS, Golden, Job, Report, deliveries, encoded, golden, wrong
+from bench.machine import cpu_of, described
 from hub.edge import embedded, kafka_local
 from hub.edge.main import collect_seldom
 from hub.identity import IdentityEvent
 from streams.context import Context
-from streams.log import Log, NewRecord, open_log
+from streams.log import NewRecord, open_log
 from streams.project import STAGE
-from streams.registry import Codec, TableRegistry
 from streams.replay import Options, Rebuilt, replay, replay_by_event
-from streams.topics import DECISIONS, IDENTITY, STATIC, changes_topic, golden_topic
+from streams.topics import DECISIONS, IDENTITY, changes_topic
 
 RESULTS = Path(__file__).parent / "results" / "rebuild.json"
 CHANGES = {system: changes_topic(system, OBJECT) for system in SYSTEMS}
-BY_EVENT_AT_MOST = 100_000
+BY_EVENT_AT_MOST, BESIDE_AT_LEAST = 100_000, 600_000
+BESIDE = "Kafka Streams, tuned: A"
 PORTION = 20_000
 
 
-async def open_context(pool: asyncpg.Pool, log: Log) -> Context:
-    """The hub's state, log and codec, without stages."""
-    async with pool.acquire() as conn:
-        await conn.execute("set client_min_messages = warning")
-        for name in ("log.sql", "state.sql"):
-            await conn.execute(files("streams").joinpath(name).read_text())
-    await log.ensure_topics([*STATIC, *CHANGES.values(), golden_topic("contact")])
-    return Context(model(), pool, log, await Codec.prepare(TableRegistry(pool)))
-
-
-async def fill(context: Context, job: Job, decided: bool = False) -> Golden:
-    """Append the job's events and links, and with `decided` decisions, as if the project stage had processed them; the
-    reference's golden records."""
-    reports = deliveries(job)
+async def fill(context: Context, reports: list[Report], decided: bool = False) -> None:
+    """Append the job's events and links, and with `decided` decisions, as if the project stage had processed them."""
     portion: list[NewRecord] = []
     found = decisions(context, reports) if decided else iter(())
     for record in [*links(context, {(r.system, r.person) for r in reports}), *changes(context, reports), *found]:
@@ -81,7 +68,6 @@ async def fill(context: Context, job: Job, decided: bool = False) -> Golden:
         [(STAGE, topic, partition, end) for (topic, partition), end in ends.items()],
     )
     await context.pool.execute("analyze")
-    return golden(reports)
 
 
 def changes(context: Context, reports: Any) -> Iterator[NewRecord]:
@@ -116,9 +102,9 @@ async def run(how: str, log_url: str, state_url: str) -> dict[str, Any]:
     golden records they have otherwise."""
     async with asyncpg.create_pool(state_url, min_size=1, command_timeout=600) as pool:
         log = open_log(log_url, pool)
-        context = await open_context(pool, log)
-        server = psutil.Process(await pool.fetchval("select pg_backend_pid()")).parent()
-        memory, before = Memory(), cpu(server)
+        context = Context(model(), pool, log, await prepare(pool, log))
+        both = (psutil.Process(), psutil.Process(await pool.fetchval("select pg_backend_pid()")).parent())
+        memory, before = Memory(), sum(map(cpu_of, both))
         began = time.perf_counter()
         if how == "event":
             found = await replay_by_event(context)
@@ -126,7 +112,7 @@ async def run(how: str, log_url: str, state_url: str) -> dict[str, Any]:
             options = Options(hashes=False, load_model=model if how == "bulk" else None)
             found = await replay(context, swap=how == "first", options=options)
         took = time.perf_counter() - began
-        used = cpu(server) - before
+        used = sum(map(cpu_of, both)) - before
         await log.close()
     told = {"golden": _golden(found)} if how == "first" else {"differing": len(found.differences)}
     return {"seconds": took, "cpu": used, "peak_mib": memory.end(), "count": found.golden, **told}
@@ -136,17 +122,6 @@ def _golden(found: Rebuilt) -> Golden:
     """What was rebuilt where there was nothing, as the job compares it."""
     rebuilt = ({n: f[0] for n, f in (d.rebuilt or {}).items() if n != "_deleted"} for d in found.differences)
     return {str(fields["email"]): fields for fields in rebuilt}
-
-
-def cpu(server: psutil.Process | None) -> float:
-    """CPU seconds of this process and the database, with all that they have started."""
-    total = 0.0
-    for top in filter(None, (psutil.Process(), server)):
-        total += sum(top.cpu_times()[:4])  # its own, and those of what has ended
-        for process in top.children(recursive=True):
-            with suppress(psutil.Error):
-                total += sum(process.cpu_times()[:4])
-    return total
 
 
 class Memory:
@@ -186,70 +161,87 @@ def elsewhere(how: str, log_url: str, state_url: str, expected: Golden) -> dict[
     return found
 
 
-async def measure(options: argparse.Namespace, server: Any, kafka_url: str) -> list[dict[str, Any]]:
+async def measure(options: argparse.Namespace, arena: Arena, console: Console) -> list[dict[str, Any]]:
     """Every size on every log, the ways in turn."""
-    results = []
+    results: list[dict[str, Any]] = []
     for events in options.events:
+        arena.reports = deliveries(Job(events, options.people or max(1, events // 30)))
+        arena.expected = golden(arena.reports)
+        beside = events >= BESIDE_AT_LEAST and not TUNED.unavailable()
+        arena.source = f"{SOURCE}.{events}"
+        if beside:
+            await fill_source(arena)
         for where in options.log:
-            state_url = await server.create(f"rebuild_{where}_{events}")
-            log_url = state_url if where == "postgres" else kafka_url
-            async with asyncpg.create_pool(state_url, min_size=1) as pool:
-                log = open_log(log_url, pool)
-                expected = await fill(
-                    await open_context(pool, log), Job(events, options.people or max(1, events // 30)), options.decided
-                )
-                await log.close()
-            elsewhere("first", log_url, state_url, expected)
-            ways = ["bulk", "event"] if events <= BY_EVENT_AT_MOST else ["bulk"]
-            runs = [(how, elsewhere(how, log_url, state_url, expected)) for _ in range(options.rounds) for how in ways]
-            results += [summary(how, where, events, len(expected), [r for h, r in runs if h == how]) for how in ways]
-            print_table(results)
+            found = await in_turn(options, arena, where, beside)
+            results += [summary(how, where, len(arena.expected), rounds) for how, rounds in found.items()]
+            print_table(results, console)
     return results
 
 
-def summary(how: str, where: str, events: int, things: int, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+async def in_turn(
+    options: argparse.Namespace, arena: Arena, where: str, beside: bool
+) -> dict[str, list[dict[str, Any]]]:
+    """The rounds of each way to do it."""
+    events = len(arena.reports)
+    state_url = await arena.server.create(f"rebuild_{where}_{events}")
+    log_url = state_url if where == "postgres" else arena.broker.url
+    async with asyncpg.create_pool(state_url, min_size=1) as pool:
+        log = open_log(log_url, pool)
+        context = Context(model(), pool, log, await prepare(pool, log))
+        await fill(context, arena.reports, options.decided)
+        await log.close()
+    elsewhere("first", log_url, state_url, arena.expected)
+    ways = ["bulk", *(["event"] if events <= BY_EVENT_AT_MOST else []), *([BESIDE] if beside else [])]
+    found: dict[str, list[dict[str, Any]]] = {how: [] for how in ways}
+    for _ in range(options.rounds):
+        for how, rounds in found.items():
+            done = await TUNED.run(arena) if how == BESIDE else elsewhere(how, log_url, state_url, arena.expected)
+            if told := done.get("wrong"):
+                raise SystemExit(f"{how}: {told}")
+            rounds.append({"events": events, **done})
+    return found
+
+
+def summary(how: str, where: str, things: int, rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians."""
-    rate = statistics.median(events / r["seconds"] for r in rounds)
-    used = statistics.median(r["cpu"] / events * 100_000 for r in rounds)
+    rate = statistics.median(r["events"] / r["seconds"] for r in rounds)
+    used = statistics.median(r["cpu"] / r["events"] * 100_000 for r in rounds)
     return {
-        "how": how, "log": where, "events": events, "golden": things, "events_per_second": round(rate),
-        "cpu_seconds_per_100_000": round(used, 2), "peak_mib": max(r["peak_mib"] for r in rounds), "rounds": rounds,
+        "how": how, "log": where, "events": rounds[0]["events"], "golden": things, "events_per_second": round(rate),
+        "cpu_seconds_per_100_000": round(used, 2), "peak_mib": max(r.get("peak_mib", 0) for r in rounds), "rounds": rounds,
     }  # fmt: skip
 
 
-def print_table(results: list[dict[str, Any]]) -> None:
+def print_table(results: list[dict[str, Any]], console: Console) -> None:
     """The medians as a table."""
     table = Table("how", "log", "events", "golden", "events/s", "CPU s / 100,000", "peak MiB", title="Rebuild")
     for r in results:
         table.add_row(r["how"], r["log"], f"{r['events']:,}", f"{r['golden']:,}", f"{r['events_per_second']:,}",
                       f"{r['cpu_seconds_per_100_000']:.2f}", f"{r['peak_mib']:,}")  # fmt: skip
-    Console().print(table)
+    console.print(table)
 
 
 async def main(options: argparse.Namespace) -> None:
     """Start the servers, measure, and write the results."""
+    console = Console()
+    if reason := TUNED.unavailable():
+        console.print(f"{BESIDE} takes no part: {reason}")
     with tempfile.TemporaryDirectory(prefix="hub-bench-", ignore_cleanup_errors=True) as directory:
-        server = embedded.start(Path(directory) / "pg")
-        broker = kafka_local.up(Path(directory) / "kafka", port=0) if "kafka" in options.log else None
+        server = await embedded.start_async(Path(directory) / "pg")
+        broker = kafka_local.up(Path(directory) / "kafka", port=0)
         try:
-            results = await measure(options, server, broker.url if broker else "")
+            arena = Arena(server, broker, [], {}, Path(directory), 0, SOURCE)
+            results = await measure(options, arena, console)
         finally:
-            if broker:
-                kafka_local.down(broker.data_dir)
+            kafka_local.down(broker.data_dir)
             server.leave()
-    document = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "system": platform.system()},
-        "versions": {"python": platform.python_version(), **{n: version(n) for n in ("polars", "aiokafka", "asyncpg")}},
-        "results": results,
-    }
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(document, indent=2) + "\n")
+    options.json.write_text(json.dumps({**described(), "results": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, nargs="+", default=[100_000, 1_000_000], help="sizes of the log")
+    parser.add_argument("--events", type=int, nargs="+", default=[100_000, 1_500_000], help="sizes of the log")
     parser.add_argument("--people", type=int, default=0, help="golden records; 0: a thirtieth of the events")
     parser.add_argument("--decided", action="store_true", help="most fields of events are said not to have changed")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median counts")

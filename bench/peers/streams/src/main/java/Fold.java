@@ -30,6 +30,7 @@ import org.apache.kafka.streams.processor.api.Processor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.state.StoreBuilder;
 import org.apache.kafka.streams.state.Stores;
 
 /**
@@ -37,7 +38,8 @@ import org.apache.kafka.streams.state.Stores;
  * golden record to a topic after every report that is news. With the address of a PostgreSQL database it is upserted there too, in
  * batches, before the offsets are committed.
  *
- * <p>Fold BOOTSTRAP IN OUT EVENTS SCHEMA TRUTH STATE_DIR THREADS [JDBC_URL]; prints seconds and CPU seconds as JSON.
+ * <p>Fold BOOTSTRAP IN OUT EVENTS SCHEMA TRUTH STATE_DIR THREADS [JDBC_URL]; prints as JSON the events that were timed, seconds
+ * and CPU seconds. -Dfold.cache=BYTES keeps so much of the store in memory, -Dfold.warm=N does not time the first N events.
  */
 public final class Fold {
     static final ObjectMapper JSON = new ObjectMapper();
@@ -45,13 +47,17 @@ public final class Fold {
     static final AtomicLong LEFT = new AtomicLong();
     static final AtomicLong BEGAN = new AtomicLong();
     static final AtomicLong BEGAN_CPU = new AtomicLong();
+    static final long CACHE = Long.getLong("fold.cache", 0);
+    static final long WARM = Long.getLong("fold.warm", 0);
     static final CountDownLatch DONE = new CountDownLatch(1);
     static Map<String, String[]> truth;
     static Schema schema;
     static String jdbc;
+    static long timed;
 
     public static void main(String[] args) throws Exception {
         LEFT.set(Long.parseLong(args[3]));
+        timed = LEFT.get() - WARM;
         schema = new Schema.Parser().parse(new File(args[4]));
         truth = JSON.readValue(args[5], new TypeReference<LinkedHashMap<String, String[]>>() {});
         jdbc = args.length > 8 ? args[8] : null;
@@ -61,8 +67,9 @@ public final class Fold {
             }
         }
         StreamsBuilder builder = new StreamsBuilder();
-        builder.addStateStore(Stores.keyValueStoreBuilder(
-            Stores.persistentKeyValueStore("reports"), Serdes.String(), Serdes.ByteArray()));
+        StoreBuilder<KeyValueStore<String, byte[]>> store = Stores.keyValueStoreBuilder(
+            Stores.persistentKeyValueStore("reports"), Serdes.String(), Serdes.ByteArray());
+        builder.addStateStore(CACHE > 0 ? store.withCachingEnabled() : store);
         builder.stream(args[1], Consumed.with(Serdes.String(), Serdes.ByteArray()))
             .process(Folding::new, "reports")
             .to(args[2], Produced.with(Serdes.String(), Serdes.ByteArray()));
@@ -72,7 +79,7 @@ public final class Fold {
         streams.close(Duration.ofSeconds(60)); // flushes what is to be sent, and commits
         double seconds = (System.nanoTime() - BEGAN.get()) / 1e9;
         double cpu = (cpu() - BEGAN_CPU.get()) / 1e9;
-        System.out.println("{\"seconds\": " + seconds + ", \"cpu\": " + cpu + "}");
+        System.out.println("{\"events\": " + timed + ", \"seconds\": " + seconds + ", \"cpu\": " + cpu + "}");
     }
 
     static Properties settings(String[] args) {
@@ -82,6 +89,9 @@ public final class Fold {
         settings.put(StreamsConfig.STATE_DIR_CONFIG, args[6]);
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, args[7]);
         settings.put("auto.offset.reset", "earliest");
+        if (CACHE > 0) {
+            settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, CACHE);
+        }
         return settings;
     }
 
@@ -111,7 +121,7 @@ public final class Fold {
 
         @Override
         public void process(Record<String, byte[]> record) {
-            if (BEGAN.compareAndSet(0, System.nanoTime())) {
+            if (LEFT.get() <= timed && BEGAN.compareAndSet(0, System.nanoTime())) {
                 BEGAN_CPU.set(cpu());
             }
             try {
