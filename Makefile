@@ -52,7 +52,7 @@ types: .venv/dev.stamp
 
 soak: .venv/dev.stamp ## Run the long forms of the promises, and of what tells of the past and of changes: 1,000,000 changes under at least 40 kills, on each log; report in .hub/soak.json
 	@mkdir -p .hub
-	HUB_LONG=1 HUB_REPORT=.hub/soak.json $(BIN)/python -m pytest --numprocesses 2 --timeout 7200 tests/promises tests/budgets tests/stages/test_histories.py tests/past tests/changes tests/e2e/test_audit.py
+	HUB_LONG=1 HUB_REPORT=.hub/soak.json $(BIN)/python -m pytest --verbose --numprocesses 2 --timeout 7200 tests/promises tests/budgets tests/stages/test_histories.py tests/past tests/changes tests/e2e/test_audit.py
 
 bench: .venv/dev.stamp ## Print events/s of append and consume beside bare aiokafka and stock Faust, of delivery beside poison, and how much of a rate limit is used, how long the past takes to see, how long an edit takes to arrive, and how all that grows
 	$(BIN)/python bench/log.py

@@ -23,7 +23,7 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from bench.fold_contestants import CONTESTANTS, Arena, make_topic
+from bench.fold_contestants import CONTESTANTS, Arena
 from bench.fold_hub import prepare
 from bench.fold_job import OBJECT, Job, deliveries, encoded, golden
 from bench.machine import described
@@ -48,7 +48,7 @@ async def fill(arena: Arena) -> None:
 async def fill_source(arena: Arena) -> None:
     """Put the events on a new topic for the peers."""
     log = KafkaLog(arena.broker.url)
-    await make_topic(log, Topic(arena.source, key="person"))
+    await log.ensure_topics([Topic(arena.source, key="person")])
     await log.close()
     await _fill(arena, lambda _: arena.source)
 

@@ -23,7 +23,6 @@ from hub.edge.kafka_jars import KafkaSetupError, java
 from hub.edge.kafka_local import Broker
 from streams.log import KafkaLog
 from streams.log_kafka import servers
-from streams.records import UnknownTopicError
 from streams.topics import Topic
 
 ROOT = Path(__file__).parents[1]
@@ -72,7 +71,7 @@ class Contestant:
         name = f"fold_{uuid.uuid4().hex[:12]}"
         topic = GOLDEN.name if self.hub else name
         log = KafkaLog(arena.broker.url)
-        await make_topic(log, Topic(topic, key="person", compacted=True))
+        await log.ensure_topics([Topic(topic, key="person", compacted=True)])
         url = await arena.server.create(name)
         ends, cpu = await log.ends([topic]), arena.database_cpu()
         took = await _call(self.command(arena, topic, name, events))
@@ -94,17 +93,6 @@ class Contestant:
             return on_topic
         found = await (fold_hub.golden(url) if self.hub else _in_table(url))
         return wrong(found, arena.expected)
-
-
-async def make_topic(log: KafkaLog, topic: Topic) -> None:
-    """Create a topic, and wait until the broker tells of it."""
-    await log.ensure_topics([topic])
-    for _ in range(100):
-        with suppress(UnknownTopicError):
-            await log.ends([topic.name])
-            return
-        await asyncio.sleep(0.1)
-    raise UnknownTopicError(topic.name)
 
 
 async def _call(command: list[str]) -> dict[str, Any]:

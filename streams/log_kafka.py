@@ -48,7 +48,8 @@ class KafkaLog:
         self._partitions: dict[str, int] = {}
 
     async def ensure_topics(self, topics: Iterable[Topic]) -> None:
-        """Create the topics that are missing, with the brokers' default replication."""
+        """Create the topics that are missing, with the brokers' default replication; returns when the brokers tell of them.
+        Raises UnknownTopicError where they do not within 30 s."""
         admin = await self._clients.admin()
         existing = set(await admin.list_topics())
         missing = [topic for topic in topics if topic.name not in existing]
@@ -58,6 +59,11 @@ class KafkaLog:
         for name, code, reason in answer.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
                 raise for_code(code)(f"cannot create topic {name}: {reason}")
+        await self._told({topic.name for topic in missing})
+
+    @stamina.retry(on=UnknownTopicError, attempts=None, wait_max=0.5, timeout=30.0)
+    async def _told(self, topics: set[str]) -> None:
+        await self._learn(await self._clients.producer(), topics)
 
     async def append(self, records: Sequence[NewRecord]) -> None:
         """Append through an idempotent producer with acks=all. After an error the records may or may not be there."""

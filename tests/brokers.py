@@ -2,6 +2,7 @@
 
 import asyncio
 
+import stamina
 from aiokafka.admin import AIOKafkaAdminClient
 
 from hub.edge import kafka_local
@@ -14,8 +15,18 @@ async def emptied(broker: Broker) -> Broker:
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.url.removeprefix("kafka://"))
     await admin.start()
     try:
-        if topics := [name for name in await admin.list_topics() if not name.startswith("__")]:
-            await admin.delete_topics(topics)
+        await admin.delete_topics(await _topics(admin))
+        await _gone(admin)
     finally:
         await admin.close()
     return broker
+
+
+@stamina.retry(on=AssertionError, attempts=None, wait_max=0.1, timeout=60.0)
+async def _gone(admin: AIOKafkaAdminClient) -> None:
+    """Deleted topics are listed on for a second or two, and who makes sure of one would find it there."""
+    assert not await _topics(admin)
+
+
+async def _topics(admin: AIOKafkaAdminClient) -> list[str]:
+    return [name for name in await admin.list_topics() if not name.startswith("__")]

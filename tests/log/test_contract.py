@@ -5,9 +5,11 @@ import asyncio
 import asyncpg
 import pytest
 
-from streams.log import Log, NewRecord, PostgresLog, Record, UnknownTopicError, open_log, partition_of
+from hub.edge.kafka_local import Broker
+from streams.log import KafkaLog, Log, NewRecord, PostgresLog, Record, UnknownTopicError, open_log, partition_of
 from streams.records import Block
 from streams.topics import Topic
+from tests.brokers import emptied
 from tests.log.support import by_key, everything, numbered
 
 
@@ -90,6 +92,19 @@ async def test_ensuring_topics_again_changes_nothing(log: Log, topic: Topic) -> 
     await log.append(numbered(topic.name, 20, 40))
     assert sum((await log.ends([topic.name])).values()) == 40
     assert sum(before.values()) == 20
+
+
+@pytest.mark.kafka
+async def test_topics_can_be_appended_to_as_soon_as_they_are_ensured(broker: Broker) -> None:
+    """A broker tells of a new topic some time after it was created, and of a deleted one too: a second or two."""
+    topics = [Topic(f"test.new.{n}", key="key") for n in range(20)]
+    for _ in range(4):
+        log = KafkaLog(broker.url)
+        await log.ensure_topics(topics)
+        await log.append([NewRecord(topic.name, b"key", b"") for topic in topics])
+        assert sum((await log.ends([topic.name for topic in topics])).values()) == len(topics)
+        await log.close()
+        await emptied(broker)
 
 
 async def test_offsets_have_no_gaps_and_appear_in_order_under_concurrent_appenders(
