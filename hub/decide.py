@@ -98,9 +98,13 @@ NOTHING = Held(None)
 
 
 def _written(intents: Sequence[Intent], marked: bool, name: str, value: Value) -> list[Value]:
-    """What we are writing to this field that `value` may be the echo of."""
-    mine = (i.values[name] for i in intents if name in i.values)
-    return [written for written in mine if marked or echoes(written, value)]
+    """What we are writing to this field that `value` may be the echo of. A mark tells that it is one: of what, where a
+    create was tried more than once with different contents, the value says; else it came from none that we know."""
+    mine = [i.values[name] for i in intents if name in i.values]
+    alike = [written for written in mine if echoes(written, value)]
+    if alike or not marked:
+        return alike
+    return mine if all(written == mine[0] for written in mine) else [value]
 
 
 def _judge(event: Event, held: Held | None, value: Value, marked: bool, written: bool) -> str:

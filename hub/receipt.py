@@ -35,13 +35,16 @@ class Deferred:
     """Try again in `seconds` (None: the deliverer's backoff decides).
 
     `found` are records that the target turned out to hold otherwise than believed, to be captured first: the record
-    that a create would have doubled, or one that was edited meanwhile. `failure` says which class of hub.failure it is
-    where it is not that, nor a trouble of this write alone.
+    that a create would have doubled, or one that was edited meanwhile. `created` is the id of the record that an earlier try
+    of this create has made, of which no answer came: it belongs to the golden record, but holds other content than this
+    try would have given it, as `found` tells. `failure` says which class of hub.failure it is where it is not that, nor a
+    trouble of this write alone.
     """
 
     reason: str
     seconds: float | None = None
     found: tuple[Change, ...] = ()
+    created: str = ""
     failure: Failure = Failure.transient
 
 

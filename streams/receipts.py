@@ -117,21 +117,28 @@ async def _note_activity(conn: Connection, target: str) -> None:
 
 async def _views(context: Context, conn: Connection, pairs: Sequence[tuple[Write, Receipt]]) -> list[NewRecord]:
     """What the target holds now; a created record belongs to its golden record from here on."""
-    taken = [(w, r) for w, r in pairs if isinstance(r, Applied | Unchanged)]
-    states = await lock_records(conn, [(w.target, w.object, r.external_id) for w, r in taken])
+    taken = [(w, r, (w.target, w.object, there)) for w, r in pairs if (there := _there(r))]
+    states = await lock_records(conn, [id_ for _, _, id_ in taken])
     links: list[IdentityEvent] = []
-    for write, receipt in taken:
-        id_ = (write.target, write.object, receipt.external_id)
+    for write, receipt, id_ in taken:
         if id_ not in states or not states[id_].golden_id:
             lives = (await alive(conn, write.mapping.entity.name, [write.golden_id])).get(write.golden_id)
             states[id_] = _created(write, id_, lives or write.golden_id, stored=id_ in states)
             links.append(IdentityEvent("link", write.golden_id, states[id_].entity, write.key, id_, reason="created"))
-        _acknowledge(states[id_], write, receipt, now())
+        if not isinstance(receipt, Deferred):
+            _acknowledge(states[id_], write, receipt, now())
     if states:
         await save_records(conn, list(states.values()))
     await _own_keys(conn, links)
     encode = context.codec.encode
     return [NewRecord(IDENTITY.name, link.golden_id.encode(), encode("identity", link.to_avro())) for link in links]
+
+
+def _there(receipt: Receipt) -> str:
+    """The record that is the golden record's, as this answer says; what it holds may still have to be read."""
+    if isinstance(receipt, Applied | Unchanged):
+        return receipt.external_id
+    return receipt.created if isinstance(receipt, Deferred) else ""
 
 
 def _created(write: Write, id_: tuple[str, str, str], lives: str, stored: bool) -> RecordState:
@@ -148,9 +155,9 @@ async def _own_keys(conn: Connection, links: Sequence[IdentityEvent]) -> None:
     )
 
 
-def _acknowledge(state: RecordState, write: Write, receipt: Applied | Unchanged, at: int) -> None:
+def _acknowledge(state: RecordState, write: Write, receipt: Receipt, at: int) -> None:
     stored = _stored(write, receipt)
-    state.view = view.acknowledged(state.view, write.values, stored, receipt.order, at)
+    state.view = view.acknowledged(state.view, write.values, stored, getattr(receipt, "order", 0), at)
     if write.op == "delete":
         state.gone = True
 

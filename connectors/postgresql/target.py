@@ -114,8 +114,7 @@ class Target:
 
     async def _create(self, conn: asyncpg.Connection, mapped: Mapped, write: Write, doubles: Doubles) -> Receipt:
         if write.key in doubles.created:
-            external_id, version = doubles.created[write.key]
-            return Applied(external_id, order=version)
+            return await self._earlier(conn, mapped, write, *doubles.created[write.key])
         if (there := doubles.of(write)) is not None:
             return Deferred("found", found=(there,))
         if not doubles.take(write):
@@ -129,6 +128,19 @@ class Target:
         await conn.execute(CREATED, write.key, external_id, row[VERSION_COLUMN])
         return Applied(external_id, mapped.natives(row), row[VERSION_COLUMN])
 
+    async def _earlier(
+        self, conn: asyncpg.Connection, mapped: Mapped, write: Write, external_id: str, version: int
+    ) -> Receipt:
+        """The row is there from an earlier try, which may have said something else; and people may have edited it since."""
+        row = await _row(conn, _select(mapped, self._clock), *mapped.key_of(external_id))
+        if (
+            row is None
+            or mapped.gone(natives := mapped.natives(row))
+            or _holds(write, decode(mapped.mapping, natives).values)
+        ):
+            return Applied(external_id, order=version)
+        return Deferred("an earlier try made it otherwise", MEANWHILE, (mapped.read(row, "read"),), external_id)
+
     async def _update(self, conn: asyncpg.Connection, mapped: Mapped, write: Write) -> Receipt:
         external_id = str(write.external_id)
         key = mapped.key_of(external_id)
@@ -136,7 +148,7 @@ class Target:
         if row is None or mapped.gone(mapped.natives(row)):
             return Refused(f"{mapped.table.full_name} {external_id} is not there", "gone")
         now = decode(mapped.mapping, mapped.natives(row)).values
-        if all(name in now and agree(now[name], value) for name, value in write.values.items()):
+        if _holds(write, now):
             return Unchanged(external_id, row[VERSION_COLUMN])
         if edited := _edited(write, now):
             return Deferred(f"edited meanwhile: {', '.join(edited)}", MEANWHILE, (mapped.read(row, "read"),))
@@ -176,6 +188,10 @@ def agree(held: Value, other: Value) -> bool:
             if name in held and name in other:
                 return bool(held[name] == other[name])
     return bool(held == other)
+
+
+def _holds(write: Write, now: Mapping[str, Value]) -> bool:
+    return all(name in now and agree(now[name], value) for name, value in write.values.items())
 
 
 def _edited(write: Write, now: Mapping[str, Value]) -> list[str]:

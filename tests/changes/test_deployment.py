@@ -15,6 +15,7 @@ from hub.write import Write
 from streams.replay import replay
 from streams.topics import RECEIPTS
 from streams.whatif import Outlook, Scope
+from tests.brokers import emptied
 from tests.e2e.process import command
 from tests.e2e.systems import LONG, Systems, hub_on, settled, systems_on
 
@@ -113,7 +114,7 @@ async def check_done_as_shown(systems: Systems, outlook: Outlook) -> int:
 async def test_a_change_is_shown_deployed_and_taken_back(
     postgres: Embedded, tmp_path: Path, log: str, request: pytest.FixtureRequest, figures: Callable[..., None]
 ) -> None:
-    url = log if log == "embedded" else request.getfixturevalue("kafka").url
+    url = log if log == "embedded" else (await emptied(request.getfixturevalue("kafka"))).url
     async with systems_on(postgres, tmp_path, scale=0.02, log=url, rules=WITHOUT_COUNTRY) as systems:
         await systems.crm("update contacts set country = 'Peru' where id = $1", systems.friends[0].crm)
         async with hub_on(systems) as (hub, _):

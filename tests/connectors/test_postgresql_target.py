@@ -211,10 +211,12 @@ async def test_a_create_happens_once(crm: Crm) -> None:
     receipts = [r for rs in await asyncio.gather(*(c.deliver([write]) for c in connectors)) for r in rs]
     assert len(await rows(crm)) == 1
     assert {r.external_id for r in receipts if isinstance(r, Applied)} == {"1"}
+    first = next(r for r in receipts if isinstance(r, Applied))
+    assert await one(connectors[0], write) == Applied("1", {}, first.order)
     await crm.run("UPDATE contacts SET first_name = 'edited'")
     again = await one(connectors[0], write)
-    first = next(r for r in receipts if isinstance(r, Applied))
-    assert again == Applied("1", {}, first.order)
+    assert isinstance(again, Deferred)
+    assert (again.created, [(c.external_id, c.fields["first_name"]) for c in again.found]) == ("1", [("1", "edited")])
     assert (await rows(crm))[0]["first_name"] == "edited"
     await crm.run("DELETE FROM contacts")
     anew = await one(connectors[0], write)
