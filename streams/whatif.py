@@ -249,6 +249,11 @@ def _end(found: Outlook, state: _State, projected: Mapping[str, Projected]) -> N
         if stored is not None and into is not None and stored.merged_into is None:
             found.goldens[id_] = replace(stored, merged_into=into)
             found.ended.add(id_)
+    for id_, into in found.regrouped.merged.items():  # those that were part of something else before
+        stored = state.goldens.get(id_)
+        if into is not None and stored is not None and stored.merged_into not in (None, into):
+            found.goldens[id_] = replace(stored, merged_into=into)
+            found.ended.add(id_)
     for place, before in state.records.items():
         after = found.reread.records.get(place)
         if after is not None and after.golden_id != before.golden_id:

@@ -61,6 +61,11 @@ async def test_any_golden_record_at_any_instant_is_as_live_had_it(
     figures("P7", deployments=DEPLOYMENTS * len(chosen), instants_between=PAIRS * len(chosen))
 
 
+async def test_what_was_part_of_one_thing_and_becomes_part_of_another_is_as_live_had_it(hub: Stages) -> None:
+    """A deployment makes a merged golden record part of another one than before, and then it is given a pin."""
+    assert await check_any_instant(hub, 21) > PAIRS / 5
+
+
 @pytest.mark.skipif(not LONG, reason="make soak runs it")
 @pytest.mark.parametrize("name", VARIANTS)
 async def test_for_each_kind_of_change(hub: Stages, name: str) -> None:
