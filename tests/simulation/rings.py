@@ -38,7 +38,7 @@ def traits(random: Random, kind: Kind) -> Traits:
         rewrite=random.choice(kind.rewrites), later=random.choice(kind.later), tells=chance() < 0.5,
         dates=kind.dates or chance() < 0.5,
         marks=logs and chance() < 0.6, logs=logs, hooks=chance() < 0.7, lag=random.choice((0, SECOND)),
-        tick=random.choice((1, 1_000, SECOND)), keeps_id=chance() < 0.7,
+        tick=random.choice((1, 1_000, SECOND)), keeps_id=chance() < 0.7, remembers=logs,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from hub.event import Event, record
 from hub.identity import Key, RecordId, golden_id
 from hub.model import Model
 from hub.projection import load
-from hub.receipt import Applied, Deferred, Held, Receipt, Refused, Unchanged
+from hub.receipt import Deferred, Held, Receipt, Refused
 from hub.write import Intent, Write
 from streams import conflicts, linking, preparing, project, projecting, receipts
 from streams.preparing import Due, Prepared, Stored
@@ -323,22 +323,22 @@ class Twin:
 
     def _record(self, one: Prepared, pairs: Sequence[tuple[Write, Receipt]], leased: dict[str, Queued]) -> None:
         for write, receipt in pairs:
-            if isinstance(receipt, Applied | Unchanged):
-                self._acknowledge(write, receipt)
+            if there := receipts._there(receipt):
+                self._acknowledge(write, receipt, (write.target, write.object, there))
             self.append(self._found(write, receipt))
             if not receipts._may_echo(receipt) and not (isinstance(receipt, Deferred) and self._tries(write.key) > 1):
                 self.intents = {place: i for place, i in self.intents.items() if i.key != write.key}
         self._finish(one, [receipt for _, receipt in pairs], leased)
 
-    def _acknowledge(self, write: Write, receipt: Applied | Unchanged) -> None:
-        id_ = (write.target, write.object, receipt.external_id)
+    def _acknowledge(self, write: Write, receipt: Receipt, id_: RecordId) -> None:
         state = self.records.get(id_)
         if state is None or not state.golden_id:
             state = self.records[id_] = receipts._created(
                 write, id_, lives(self.goldens, write.golden_id), stored=False
             )
             self.keys.setdefault((state.entity, "record", "/".join(id_)), write.golden_id)
-        receipts._acknowledge(state, write, receipt, self.clock.now)
+        if not isinstance(receipt, Deferred):
+            receipts._acknowledge(state, write, receipt, self.clock.now)
 
     def _found(self, write: Write, receipt: Receipt) -> list[Change]:
         if isinstance(receipt, Deferred):

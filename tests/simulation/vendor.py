@@ -78,6 +78,7 @@ class Traits:
     tick        the grain of its clock, microseconds
     keeps_id    it keeps the hub's own id, and never has two records with one
     one_email   it never has two records with one e-mail address
+    remembers   it knows which record a create has made, and answers the same create with that
     """
 
     rewrite: Rewrite = plain
@@ -91,6 +92,7 @@ class Traits:
     tick: int = MILLISECOND
     keeps_id: bool = True
     one_email: bool = True
+    remembers: bool = False
 
 
 @dataclass
@@ -138,6 +140,7 @@ class Vendor:
     answering: asyncio.Lock = field(default_factory=asyncio.Lock)
     watch: Callable[[Write], None] | None = None
     automations: list[tuple[str, str]] = field(default_factory=list)
+    created: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.manifest = Manifest(self.system, self.system, (), limits=Limits(batch=50))
@@ -208,6 +211,8 @@ class Vendor:
         if self.watch:
             self.watch(write)
         if write.op == "create":
+            if self.traits.remembers and (made := self._made(write)):
+                return made
             there = self.found(write)
             return Deferred("found", 0.5, (self.report(there, "read"),)) if there else self._create(write)
         row = self.rows.get(str(write.external_id))
@@ -230,6 +235,16 @@ class Vendor:
                 return row
         return None
 
+    def _made(self, write: Write) -> Receipt | None:
+        """The answer to a create that has made a record already, of which it may say something else now."""
+        id_, version = self.created.get(write.key, ("", 0))
+        row = self.rows.get(id_)
+        if row is None or row.deleted:
+            return None
+        if all(row.fields.get(name) == value for name, value in write.natives.items()):
+            return Applied(id_, {}, version)
+        return Deferred("made otherwise", 0.5, (self.report(row, "read"),), id_)
+
     def _create(self, write: Write) -> Receipt:
         self.stored["creates"] += 1
         count = sum(id_.startswith(f"{self.system}-{write.golden_id}") for id_ in self.rows)
@@ -237,7 +252,9 @@ class Vendor:
         if self.traits.keeps_id:
             row.fields["hub_id"] = write.golden_id
         self.rows[row.id] = row
-        return self._store(row, write, write.natives)
+        receipt = self._store(row, write, write.natives)
+        self.created[write.key] = (row.id, row.version)
+        return receipt
 
     def _store(self, row: Row, write: Write, natives: Any) -> Receipt:
         number = sum(self.stored.values())
