@@ -59,11 +59,9 @@ class KafkaLog:
         for name, code, reason in answer.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
                 raise for_code(code)(f"cannot create topic {name}: {reason}")
-        await self._told({topic.name for topic in missing})
-
-    @stamina.retry(on=UnknownTopicError, attempts=None, wait_max=0.5, timeout=30.0)
-    async def _told(self, topics: set[str]) -> None:
-        await self._learn(await self._clients.producer(), topics)
+        async for attempt in stamina.retry_context(UnknownTopicError, attempts=None, wait_max=0.5, timeout=30.0):
+            with attempt:
+                await self._learn(await self._clients.producer(), {topic.name for topic in missing})
 
     async def append(self, records: Sequence[NewRecord]) -> None:
         """Append through an idempotent producer with acks=all. After an error the records may or may not be there."""
