@@ -4,8 +4,8 @@
 
 The project stage as it is live, on the embedded log, each worker a process of its own on a fresh database.
 
-events     one run over so many events about a third as many records: events/s and CPU of the stretches that end at
-           1,000, 2,000, 5,000, 10,000 … events, and the worker's memory there
+events     all of 20,000 records made first, then so many edits of random ones: events/s and CPU of the stretches that
+           end at 1,000, 2,000, 5,000, 10,000 … edits, and the worker's memory there
 records    for each number: all records made first, then edits of random ones; events/s and CPU of the edits
 workers    one worker, and two, on the same events, in turn
 """
@@ -48,6 +48,8 @@ from streams.topics import changes_topic
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
 PORTION = 20_000
+RECORDS = 20_000
+"""Of the series of events."""
 console = Console(stderr=True)
 
 
@@ -172,6 +174,12 @@ def stretch(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def edited(told: list[dict[str, Any]], records: int) -> list[dict[str, Any]]:
+    """What came once all records were made, counted from there."""
+    rest = [one for one in told if one["events"] >= records]
+    return [one | {"events": one["events"] - rest[0]["events"]} for one in rest]
+
+
 def marks(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The first line, and those at 1,000, 2,000, 5,000 … events."""
     found, wanted = told[:1], (n * 10**power for power in range(3, 9) for n in (1, 2, 5))
@@ -185,8 +193,8 @@ def marks(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 async def by_events(server: embedded.Embedded, events: int) -> list[dict[str, Any]]:
     """Stretches of one run."""
-    told = marks((await run(server, max(1, events // 3), events))[0])
-    return [stretch(before, after) for before, after in pairwise(told)]
+    (told,) = await run(server, RECORDS, RECORDS + events)
+    return [stretch(one, next_) for one, next_ in pairwise(marks(edited(told, RECORDS)))]
 
 
 async def by_records(server: embedded.Embedded, sizes: list[int], edits: int) -> list[dict[str, Any]]:
@@ -194,8 +202,8 @@ async def by_records(server: embedded.Embedded, sizes: list[int], edits: int) ->
     found = []
     for records in sizes:
         (told,) = await run(server, records, records + edits)
-        start = next(one for one in told if one["events"] >= records)
-        found.append(stretch(start, told[-1]) | {"records": records, "events": told[-1]["events"] - start["events"]})
+        of_edits = edited(told, records)
+        found.append({"records": records} | stretch(of_edits[0], of_edits[-1]))
         print_table("records", found)
     return found
 
@@ -249,7 +257,7 @@ async def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=50_000, help="of the series of events")
+    parser.add_argument("--events", type=int, default=50_000, help="edits of the series of events")
     parser.add_argument("--records", type=int, nargs="+", default=[1_000, 10_000], help="of the series of records")
     parser.add_argument("--edits", type=int, default=10_000, help="for each number of records")
     parser.add_argument("--shared", type=int, default=30_000, help="events for one worker, and for two")

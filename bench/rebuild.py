@@ -206,9 +206,10 @@ def summary(how: str, where: str, things: int, rounds: list[dict[str, Any]]) -> 
     """Medians."""
     rate = statistics.median(r["events"] / r["seconds"] for r in rounds)
     used = statistics.median(r["cpu"] / r["events"] * 100_000 for r in rounds)
+    peak = max((r["peak_mib"] for r in rounds if "peak_mib" in r), default=None)
     return {
         "how": how, "log": where, "events": rounds[0]["events"], "golden": things, "events_per_second": round(rate),
-        "cpu_seconds_per_100_000": round(used, 2), "peak_mib": max(r.get("peak_mib", 0) for r in rounds), "rounds": rounds,
+        "cpu_seconds_per_100_000": round(used, 2), "peak_mib": peak, "rounds": rounds,
     }  # fmt: skip
 
 
@@ -216,8 +217,9 @@ def print_table(results: list[dict[str, Any]], console: Console) -> None:
     """The medians as a table."""
     table = Table("how", "log", "events", "golden", "events/s", "CPU s / 100,000", "peak MiB", title="Rebuild")
     for r in results:
+        peak = f"{r['peak_mib']:,}" if r["peak_mib"] else "not measured"
         table.add_row(r["how"], r["log"], f"{r['events']:,}", f"{r['golden']:,}", f"{r['events_per_second']:,}",
-                      f"{r['cpu_seconds_per_100_000']:.2f}", f"{r['peak_mib']:,}")  # fmt: skip
+                      f"{r['cpu_seconds_per_100_000']:.2f}", peak)  # fmt: skip
     console.print(table)
 
 
