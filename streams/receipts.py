@@ -125,7 +125,7 @@ async def _views(context: Context, conn: Connection, pairs: Sequence[tuple[Write
             lives = (await alive(conn, write.mapping.entity.name, [write.golden_id])).get(write.golden_id)
             states[id_] = _created(write, id_, lives or write.golden_id, stored=id_ in states)
             links.append(IdentityEvent("link", write.golden_id, states[id_].entity, write.key, id_, reason="created"))
-        if not isinstance(receipt, Deferred):
+        if isinstance(receipt, Applied | Unchanged):
             _acknowledge(states[id_], write, receipt, now())
     if states:
         await save_records(conn, list(states.values()))
@@ -155,9 +155,9 @@ async def _own_keys(conn: Connection, links: Sequence[IdentityEvent]) -> None:
     )
 
 
-def _acknowledge(state: RecordState, write: Write, receipt: Receipt, at: int) -> None:
+def _acknowledge(state: RecordState, write: Write, receipt: Applied | Unchanged, at: int) -> None:
     stored = _stored(write, receipt)
-    state.view = view.acknowledged(state.view, write.values, stored, getattr(receipt, "order", 0), at)
+    state.view = view.acknowledged(state.view, write.values, stored, receipt.order, at)
     if write.op == "delete":
         state.gone = True
 
