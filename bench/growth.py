@@ -181,14 +181,14 @@ def edited(told: list[dict[str, Any]], records: int) -> list[dict[str, Any]]:
 
 
 def marks(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first line, and those at 1,000, 2,000, 5,000 … events."""
+    """The first line, those at 1,000, 2,000, 5,000 … events, and the last."""
     found, wanted = told[:1], (n * 10**power for power in range(3, 9) for n in (1, 2, 5))
     mark = next(wanted)
     for one in told[1:]:
         if one["events"] >= mark:
             found.append(one)
             mark = next(n for n in wanted if n > one["events"])
-    return found
+    return found if found[-1] is told[-1] else [*found, told[-1]]
 
 
 async def by_events(server: embedded.Embedded, events: int) -> list[dict[str, Any]]:

@@ -23,11 +23,11 @@ _model: list[Model] = []
 
 
 class Workers:
-    """`count` buckets are worked on at once."""
+    """`count` buckets are worked on at once: one more than there are cores, for one or another waits for PostgreSQL."""
 
     def __init__(self, model: Model, events: int, load_model: LoadModel | None) -> None:
         self._own, self._load = model, load_model
-        self.count = max(1, min(os.cpu_count() or 1, 8)) if events > FEW else 1
+        self.count = min((os.cpu_count() or 1) + 1, 8) if events > FEW else 1
         self._apart = load_model is not None and self.count > 1 and not by_columns(model)
         self._pool: ProcessPoolExecutor | None = None
 

@@ -31,7 +31,23 @@ from streams.records import NewRecord
 from streams.sources import LOOK_SECONDS, Orders
 from streams.topics import changes_topic
 
+PAUSE = 4.0
+
 log = structlog.get_logger(__name__)
+
+
+class Spread:
+    """How long a poll waits between its pages, so that all that a system has to tell since the last poll does not keep others'
+    edits waiting: a few times as long as a page took to store, and in all at most half of the seconds between two polls."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds / 2
+
+    def pause(self, took: float) -> float:
+        """Seconds to wait after a page that took so long."""
+        pause = min(PAUSE * took, self._left)
+        self._left -= pause
+        return pause
 
 
 class Capture:
@@ -63,18 +79,21 @@ class Capture:
 
     async def _read(self, checkpoint: Checkpoint | None) -> tuple[int, bool]:
         """How many changes were captured, and whether nothing was left; a stream that is halted ends before."""
-        captured = 0
+        captured, pause, spread = 0, 0.0, Spread(self.stream.seconds if self._complete else 0.0)
         connector = await self.context.connector(self.system)
         # Closed at once when storing a page fails: a source may hold a transaction open while it is read.
         async with closing(connector.poll(self.stream.name, checkpoint)) as pages:
             seconds = self.context.patience.call_seconds
             async for page in paced(pages, seconds, f"reading {self.name}"):
+                await asyncio.sleep(pause)
+                began = time.monotonic()
                 await self._store(page)
                 self.busy_since = time.monotonic()
                 await bounded(page.acknowledge(), seconds, f"acknowledging {self.name}")
                 captured += len(page.changes)
                 if await self.orders.halted():
                     return captured, False
+                pause = spread.pause(time.monotonic() - began)
         return captured, True
 
     async def _checkpoint(self) -> Checkpoint | None:

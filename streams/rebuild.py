@@ -41,7 +41,7 @@ from streams.topics import IDENTITY as IDENTITIES
 Told = Callable[[str, int, int], None]
 """(what is being done, how much of it is done, of how much)."""
 READ = 50_000  # records, at most, that are read at once
-READERS = 2  # partitions that are read side by side
+READERS = 3  # partitions that are read side by side; each waits for PostgreSQL a part of the time
 LOCK = 0x68756203
 HOURS = 6 * 3_600.0
 
