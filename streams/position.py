@@ -26,13 +26,18 @@ async def fresh(conn: Connection, stage: str, batches: Sequence[Batch]) -> list[
     places = {(batch.topic, batch.partition) for batch in batches}
     done = await _locked(conn, stage, places)
     if len(done) < len(places):
-        await conn.execute(
-            "insert into hub.position (stage, topic, partition, next_offset)"
-            " select $1, *, 0 from unnest($2::text[], $3::int[]) order by 2, 3 on conflict do nothing",
-            stage, *_columns(places),
-        )  # fmt: skip
+        await begin(conn, stage, places)
         done = await _locked(conn, stage, places)
     return [tuple(r for r in b.records if r.offset >= done[b.topic, b.partition]) for b in batches]
+
+
+async def begin(asked: Connection | asyncpg.Pool, stage: str, places: Collection[tuple[str, int]]) -> None:
+    """Give the stage a position on each of these partitions; waits for who is at the first records of one."""
+    await asked.execute(
+        "insert into hub.position (stage, topic, partition, next_offset)"
+        " select $1, *, 0 from unnest($2::text[], $3::int[]) order by 2, 3 on conflict do nothing",
+        stage, *_columns(places),
+    )  # fmt: skip
 
 
 async def _locked(conn: Connection, stage: str, places: Collection[tuple[str, int]]) -> Offsets:

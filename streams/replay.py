@@ -16,8 +16,9 @@ from streams import versions
 from streams.bulk_workers import LoadModel
 from streams.context import Context, publish_all
 from streams.hashes import Hashes
+from streams.ledger import change_topics
 from streams.log_postgres import Connection
-from streams.position import positions
+from streams.position import begin, positions
 from streams.project import STAGE
 from streams.rebuild import HOURS, Rebuild, Told, rebuilding
 from streams.records import Offsets
@@ -85,6 +86,7 @@ async def replay(context: Context, swap: bool = False, options: Options = EVERYT
     async with rebuilding(context, options.scope, options.fresh, told, options.load_model) as work:
         await work.bulk()
         left_out = await _follow(context, work)
+        await _begun(context)
         async with context.pool.acquire() as conn, conn.transaction():
             await versions.in_effect(context, conn)
             upto = await _held(context, conn)
@@ -99,6 +101,7 @@ async def replay_by_event(context: Context, swap: bool = False) -> Rebuilt:
     """The same event by event, in memory: the reference."""
     shadow = Shadow()
     await catch_up(context, shadow, await positions(context.pool, STAGE), lambda done, of: None)
+    await _begun(context)
     async with context.pool.acquire() as conn, conn.transaction():
         await versions.in_effect(context, conn)
         await catch_up(context, shadow, await _held(context, conn), lambda done, of: None)
@@ -122,6 +125,12 @@ async def _follow(context: Context, work: Rebuild) -> set[str]:
         if found.read <= FEW:
             break
     return left_out
+
+
+async def _begun(context: Context) -> None:
+    """See that live processing has a position wherever it may have one, for what is not there yet cannot be locked. In no
+    transaction that holds others: it waits for those who are at the first records of a partition."""
+    await begin(context.pool, STAGE, list(await context.log.ends(change_topics(context))))
 
 
 async def _held(context: Context, conn: Connection) -> Offsets:

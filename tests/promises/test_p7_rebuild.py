@@ -16,10 +16,13 @@ import polars as pl
 import pytest
 
 from hub.errors import Hold
-from streams import follow, replay, scope
+from streams import follow, position, replay, scope
+from streams.project import STAGE
 from streams.rebuild import LOCK, Rebuild
+from streams.records import Batch
 from streams.replay import Rebuilt
 from streams.scope import Scope
+from streams.topics import changes_topic
 from tests.promises.mutations import broken, mutation
 from tests.stages.conftest import hub
 from tests.stages.histories import History, live
@@ -152,6 +155,21 @@ async def test_rebuild_and_live_run_side_by_side(hub: Stages) -> None:
     found, _ = await asyncio.gather(hub.replay(), go_on())
     assert found.hashes == found.live
     assert (await hub.replay()).hashes == (await replay.replay_by_event(hub.context)).hashes
+
+
+@pytest.mark.parametrize("by_event", [False, True])
+async def test_who_is_at_the_first_records_of_a_partition_is_waited_for(hub: Stages, by_event: bool) -> None:
+    """Live processing has no position there yet that could be locked."""
+    topic, pool = changes_topic("crm", "contacts").name, hub.context.pool
+    async with pool.acquire() as conn, conn.transaction():
+        await position.fresh(conn, STAGE, [Batch(topic, 0, ())])
+        replaying = asyncio.create_task(replay.replay_by_event(hub.context) if by_event else hub.replay())
+        waits = "select exists (select from pg_locks where not granted)"
+        while not replaying.done() and not await pool.fetchval(waits):  # noqa: ASYNC110 - a server is asked
+            await asyncio.sleep(0.02)
+        assert not replaying.done()
+    found = await replaying
+    assert found.hashes == found.live
 
 
 SCOPES = {
