@@ -42,7 +42,8 @@ from hub.identity import IdentityEvent
 from streams.context import Context
 from streams.log import NewRecord, open_log
 from streams.project import STAGE
-from streams.replay import Options, Rebuilt, replay, replay_by_event
+from streams.rebuild import Options
+from streams.replay import Rebuilt, replay, replay_by_event
 from streams.topics import DECISIONS, IDENTITY, changes_topic
 
 RESULTS = Path(__file__).parent / "results" / "rebuild.json"

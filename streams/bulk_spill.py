@@ -1,12 +1,14 @@
-"""Spill: what the topics hold, in columns, on disk, in buckets by record, so that each bucket can be folded by itself.
+"""Spill: what the topics hold, in columns, in buckets by record, so that each bucket can be folded by itself.
 
-A chunk is what one read of one partition gave. Its rows are parted by the hash of the record they speak of and written to
-a directory that appears at once or not at all; writing a chunk again replaces it.
+A chunk is what one read of one partition gave. Its rows are parted by the hash of the record they speak of and held in
+memory, if there is one and all chunks fit; else each is written to a directory that appears at once or not at all. Keeping a
+chunk again replaces it.
 """
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import polars as pl
@@ -25,29 +27,69 @@ DECISION: dict[str, Any] = {
     "unsaid": pl.List(pl.String),
 }  # fmt: skip
 MERGES = "merges"
+KINDS = ("events", "links", "unsaid", MERGES)
+Parts = dict[int, pl.DataFrame]
+"""Bucket -> rows."""
+
+
+class Memory:
+    """Chunks that are held here and not on disk, until they take more than so many bytes together."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._size = most, 0
+        self._chunks: dict[str, Parts] = {}
+        self._lock = Lock()
+        self.full = False
+        """Whether it was too much, and all chunks are on disk."""
+
+    def take(self, name: str, parts: Parts, write: Callable[[str, Parts], None]) -> bool:
+        """Hold a chunk; False if it is full. What is too much is written, with all that is held."""
+        with self._lock:
+            if self.full:
+                return False
+            self._chunks[name] = parts
+            self._size += sum(int(part.estimated_size()) for part in parts.values())
+            if self._size > self._most:
+                for each in self._chunks.items():
+                    write(*each)
+                self._chunks.clear()
+                self.full = True
+            return True
+
+    def bucket(self, kind: str, number: int) -> list[pl.DataFrame]:
+        """The rows that are held of one kind in a bucket, in the order of the chunks' names."""
+        return [parts[number] for parts in self._of(kind) if number in parts]
+
+    def every(self, kind: str) -> list[pl.DataFrame]:
+        """All rows that are held of one kind."""
+        return [rows for parts in self._of(kind) for rows in parts.values()]
+
+    def _of(self, kind: str) -> list[Parts]:
+        return [self._chunks[name] for name in sorted(self._chunks) if name.startswith(f"{kind}/")]
 
 
 class Spill:
-    """The files of one rebuild. `buckets` is how many parts there are; it must not change while there are files."""
+    """What one rebuild has read. `buckets` is how many parts there are; it must not change while there are files."""
 
-    def __init__(self, directory: Path, buckets: int) -> None:
-        self.directory, self.buckets = directory, buckets
+    def __init__(self, directory: Path, buckets: int, memory: Memory | None = None) -> None:
+        self.directory, self.buckets, self._memory = directory, buckets, memory
 
     def events(self, place: str, rows: pl.DataFrame) -> None:
         """Keep a chunk of change events."""
         rows = rows.with_columns(order=pl.coalesce("version", "at"), main=pl.lit(value=True)).drop("version")
-        self._keep(f"events/{place}", pl.concat([rows.drop("merged"), _ended(rows)]))
+        self._keep(f"events/{place}", _by_record(pl.concat([rows.drop("merged"), _ended(rows)]), self.buckets))
 
     def links(self, place: str, rows: pl.DataFrame) -> None:
         """Keep a chunk of decisions about identity: links and moves by record, merges and unmerges all together."""
         of_record = pl.col("kind").is_in(["link", "move"])
-        self._keep(f"links/{place}", rows.filter(of_record).select(*RECORD, "golden_id", "entity", "kind"))
+        told = rows.filter(of_record).select(*RECORD, "golden_id", "entity", "kind")
+        self._keep(f"links/{place}", _by_record(told, self.buckets))
         others = rows.filter(~of_record).select("kind", "golden_id", "into")
-        self._write(f"{MERGES}/{place}", {0: others})
+        self._keep(f"{MERGES}/{place}", {0: others})
 
     def unsaid(self, place: str, rows: pl.DataFrame) -> None:
         """Keep a chunk of which fields of which events were not said."""
-        self._keep(f"unsaid/{place}", rows)
+        self._keep(f"unsaid/{place}", _by_record(rows, self.buckets))
 
     def merged(self) -> dict[str, str | None]:
         """Golden id -> the one it was merged into, or None where it was given back."""
@@ -59,14 +101,28 @@ class Spill:
         """All rows of one kind (events, links, unsaid) in a bucket, in the order of partitions and offsets."""
         return self._read(kind, number)
 
+    def seen(self, ids: Collection[str]) -> set[str]:
+        """Which of these are ids of events that are kept."""
+        wanted, found = pl.col("event_id").is_in(list(set(ids))), set[str]()
+        for rows in self._memory.every("events") if self._memory else ():
+            found.update(rows.filter(wanted)["event_id"])
+        files = list(self.directory.glob("events/[!.]*/*.arrow"))
+        return found | set(pl.scan_ipc(files).filter(wanted).select("event_id").collect()["event_id"] if files else ())
+
+    def forget(self) -> None:
+        """Remove the files of every chunk."""
+        for kind in KINDS:
+            shutil.rmtree(self.directory / kind, ignore_errors=True)
+
     def clear(self) -> None:
         """Remove every file."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _keep(self, name: str, rows: pl.DataFrame) -> None:
-        self._write(name, parted(rows, "external_id", self.buckets))
+    def _keep(self, name: str, parts: Parts) -> None:
+        if not (self._memory and self._memory.take(name, parts, self._write)):
+            self._write(name, parts)
 
-    def _write(self, name: str, parts: dict[int, pl.DataFrame]) -> None:
+    def _write(self, name: str, parts: Parts) -> None:
         final = self.directory / name
         draft = final.with_name(f".{final.name}")
         for old in (draft, final):
@@ -77,6 +133,9 @@ class Spill:
         draft.rename(final)
 
     def _read(self, kind: str, number: int) -> pl.DataFrame | None:
+        if self._memory and not self._memory.full:
+            held = self._memory.bucket(kind, number)
+            return pl.concat(held) if held else None
         chunks = _in_order(path for path in (self.directory / kind).glob("[!.]*") if path.is_dir())
         paths = [file for chunk in chunks if (file := chunk / f"{number}.arrow").exists()]
         return pl.concat([pl.read_ipc(path) for path in paths]) if paths else None
@@ -87,11 +146,15 @@ def place(topic: str, partition: int, start: int) -> str:
     return f"{topic}@{partition:06}@{start:020}"
 
 
-def parted(rows: pl.DataFrame, column: str, buckets: int) -> dict[int, pl.DataFrame]:
+def parted(rows: pl.DataFrame, column: str, buckets: int) -> Parts:
     """Bucket -> the rows whose content of this column hashes into it."""
     number = (pl.col(column).hash(seed=0) % buckets).alias("_bucket")
     parts = rows.with_columns(number).partition_by("_bucket", as_dict=True, include_key=False)
     return {int(key[0]): part for key, part in parts.items()}
+
+
+def _by_record(rows: pl.DataFrame, buckets: int) -> Parts:
+    return parted(rows, "external_id", buckets)
 
 
 def _in_order(chunks: Iterable[Path]) -> Sequence[Path]:

@@ -20,7 +20,7 @@ from hub.model import Model
 from streams.bulk_fold import events_of, fold_bucket, links_of
 from streams.bulk_project import GOLDEN as GOLDEN_COLUMNS
 from streams.bulk_project import Projector
-from streams.bulk_spill import Spill, parted
+from streams.bulk_spill import Memory, Spill, parted
 from streams.bulk_text import write_copy
 from streams.scope import Scope
 from streams.steward import SYSTEM
@@ -32,15 +32,16 @@ _pack = msgspec.msgpack.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where a rebuild keeps its files, and in how many buckets."""
+    """Where a rebuild keeps its files, and in how many buckets; and what it holds in memory instead, if anything."""
 
     directory: Path
     buckets: int
+    memory: Memory | None = None
 
     @property
     def spill(self) -> Spill:
         """What the topics hold."""
-        return Spill(self.directory, self.buckets)
+        return Spill(self.directory, self.buckets, self.memory)
 
     def folded(self, bucket: int) -> Path:
         """The directory of a bucket's claims."""
@@ -76,7 +77,7 @@ def fold(model: Model, files: Files, bucket: int) -> tuple[int, int]:
     if named is not None:
         records = records.filter((pl.col("golden_id") == "") | pl.col("golden_id").is_in(named))
     with _appearing(files.folded(bucket)) as draft:
-        write_copy(records.select(RECORD_COLUMNS), ("claims",), draft / RECORDS)
+        write_copy(records.select(RECORD_COLUMNS), draft / RECORDS)
         for number, part in parted(records.filter(pl.col("golden_id") != ""), "golden_id", files.buckets).items():
             part.write_ipc(draft / f"{number}.part", compression="lz4")
     return (0 if events is None else int(events["main"].sum())), records.height
@@ -100,7 +101,7 @@ def project(model: Model, files: Files, bucket: int) -> int:
         ]
     golden = pl.concat(made)
     with _appearing(files.projected(bucket)) as draft:
-        write_copy(golden, ("fields",), draft / GOLDEN)
+        write_copy(golden, draft / GOLDEN)
     return golden.height
 
 

@@ -28,11 +28,11 @@ class Workers:
     def __init__(self, model: Model, events: int, load_model: LoadModel | None) -> None:
         self._own, self._load = model, load_model
         self.count = min((os.cpu_count() or 1) + 1, 8) if events > FEW else 1
-        self._apart = load_model is not None and self.count > 1 and not by_columns(model)
+        self.apart = load_model is not None and self.count > 1 and not by_columns(model)
         self._pool: ProcessPoolExecutor | None = None
 
     async def __aenter__(self) -> "Workers":
-        if self._load and self._apart:
+        if self._load and self.apart:
             context = get_context("spawn")
             self._pool = ProcessPoolExecutor(self.count, context, initializer=_start, initargs=(self._load,))
         return self

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import asyncpg
 import orjson
-import polars as pl
 
 from hub import fold
 from hub.event import Event, from_avro
@@ -194,11 +193,7 @@ def _parts(names: Collection[T]) -> Iterator[list[T]]:
 async def _seen(conn: Connection, files: Files, ids: Sequence[str]) -> set[str]:
     """Which of these events were folded already."""
     rows = await conn.fetch("select event_id from hub.rebuild_seen where event_id = any($1)", list(ids))
-    spilled = list(files.directory.glob("events/[!.]*/*.arrow"))
-    if not spilled:
-        return {row["event_id"] for row in rows}
-    found = pl.scan_ipc(spilled).select("event_id").filter(pl.col("event_id").is_in(list(set(ids)))).collect()
-    return {row["event_id"] for row in rows} | set(found["event_id"].to_list())
+    return {row["event_id"] for row in rows} | files.spill.seen(ids)
 
 
 async def _note(conn: Connection, folded: Iterable[str], ends: Offsets) -> None:

@@ -1,11 +1,12 @@
 """Rebuild: claims and golden records from the topics alone into the shadow tables, in bulk and resumable.
 
-    read      decisions and changes, from the log into columns on disk, in buckets by record
+    read      decisions and changes, from the log into columns in memory or on disk, in buckets by record
     fold      each bucket: its records' claims
     project   each bucket of these: its golden records
     follow    what came after the bulk (see streams.follow), event by event, while live processing goes on
 
-What is done is in `hub.rebuild` and `hub.rebuild_step`; a step that was cut off is done again. One rebuild runs at a time.
+What is done is in `hub.rebuild` and `hub.rebuild_step`; a step that was cut off is done again, and what was read is read
+again where it was only in memory. One rebuild runs at a time.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from streams import bulk_work, follow
 from streams.bulk_avro import Columns
 from streams.bulk_project import GOLDEN
 from streams.bulk_read import Reading
-from streams.bulk_spill import DECISION, EVENT, IDENTITY, place
+from streams.bulk_spill import DECISION, EVENT, IDENTITY, Memory, place
 from streams.bulk_work import Files
 from streams.bulk_workers import LoadModel, Workers
 from streams.context import Context, publish_all
@@ -42,8 +43,28 @@ Told = Callable[[str, int, int], None]
 """(what is being done, how much of it is done, of how much)."""
 READ = 50_000  # records, at most, that are read at once
 READERS = 3  # partitions that are read side by side; each waits for PostgreSQL a part of the time
+MEMORY = 512 << 20  # bytes of what is read, before it goes to disk
 LOCK = 0x68756203
 HOURS = 6 * 3_600.0
+ALL = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to replay.
+
+    scope       which golden records
+    fresh       begin anew, also where a replay of this scope was cut off
+    hashes      make the hashes
+    load_model  makes the model in other processes; without it everything is done in this one
+    memory      how many bytes of what is read stay in memory, of a log that has no more; a larger one is kept on disk
+    """
+
+    scope: Scope = ALL
+    fresh: bool = False
+    hashes: bool = True
+    load_model: LoadModel | None = None
+    memory: int = MEMORY
 
 
 @dataclass(slots=True)
@@ -54,6 +75,7 @@ class Rebuild:
     scope: Scope
     state: State
     workers: Workers
+    memory: Memory | None
     told: Told
     read: int = 0
     parked: set[tuple[str, int, int]] = field(default_factory=set)
@@ -61,7 +83,7 @@ class Rebuild:
     @property
     def files(self) -> Files:
         """Where it keeps what it has read."""
-        return Files(Path(self.state.directory), self.state.buckets)
+        return Files(Path(self.state.directory), self.state.buckets, self.memory)
 
     async def bulk(self) -> None:
         """Everything up to where live processing stood when the rebuild began."""
@@ -69,8 +91,10 @@ class Rebuild:
             await what()
 
     async def _read(self) -> None:
-        done = await steps(self.context.pool, "read")
-        ends = {**self.state.decided, **self.state.upto}
+        noted = await steps(self.context.pool, "read")
+        if not noted:
+            await asyncio.to_thread(self.files.spill.forget)
+        done, ends = dict(noted), {**self.state.decided, **self.state.upto}
         total = sum(ends.values())
         self.parked = await read_parked(self.context)
         waiting: dict[tuple[str, int], list[int]] = {}
@@ -78,11 +102,20 @@ class Rebuild:
             waiting.setdefault(partition, []).append(end)
         left = iter(waiting.items())
 
+        async def note() -> None:
+            """How far all partitions are read, as soon as that is on disk."""
+            on_disk = self.memory is None or self.memory.full
+            for name, behind in list(done.items()) if on_disk else ():
+                if noted.get(name, 0) < behind:
+                    noted[name] = behind
+                    await step(self.context.pool, "read", name, behind)
+
         async def one_after_another() -> None:
             for (topic, partition), upto in left:
                 for end in upto:
                     async for name, behind in self._partition(topic, partition, done, end):
                         done[name] = behind
+                        await note()
                         self.told("read", sum(done.values()), total)
 
         await _at_once(READERS, one_after_another)
@@ -96,7 +129,6 @@ class Rebuild:
         async for portion in reading.portions(done.get(name, 0)):
             self.read += portion.count
             await asyncio.to_thread(keep, place(topic, partition, portion.start), portion.rows)
-            await step(self.context.pool, "read", name, portion.behind)
             yield name, portion.behind
 
     def _kind(self, topic: str) -> tuple[str, Columns, Callable[[str, pl.DataFrame], None]]:
@@ -178,19 +210,19 @@ class Rebuild:
 
 
 @asynccontextmanager
-async def rebuilding(
-    context: Context, scope: Scope, fresh: bool, told: Told, load_model: LoadModel | None = None
-) -> AsyncIterator[Rebuild]:
+async def rebuilding(context: Context, options: Options, told: Told) -> AsyncIterator[Rebuild]:
     """The rebuild under way, if it has this scope and configuration and is not to begin afresh, else a new one. Raises Hold
     where another process is at it."""
     async with context.pool.acquire() as conn:
         if not await conn.fetchval("select pg_try_advisory_lock($1)", LOCK):
             raise Hold("the replay that another process is at: wait for it, or end that process")
         try:
-            state = None if fresh else await load(context.pool, scope.told(context.model))
-            state = state or await _anew(context, scope)
-            async with Workers(context.model, state.size, load_model) as workers:
-                yield Rebuild(context, scope, state, workers, told)
+            state = None if options.fresh else await load(context.pool, options.scope.told(context.model))
+            state = state or await _anew(context, options.scope)
+            async with Workers(context.model, state.size, options.load_model) as workers:
+                elsewhere = workers.apart or await steps(context.pool, "read")
+                memory = Memory(options.memory) if options.memory > 0 and not elsewhere else None
+                yield Rebuild(context, options.scope, state, workers, memory, told)
         finally:
             await conn.execute("select pg_advisory_unlock($1)", LOCK)
 
@@ -219,5 +251,7 @@ async def _at_once(count: int, work: Callable[[], Coroutine[Any, Any, None]]) ->
 
 
 async def _copy(conn: Connection, table: str, columns: tuple[str, ...], path: Path) -> None:
+    """Take a file over; where this is undone, the file is made again."""
     if (await asyncio.to_thread(path.stat)).st_size:
         await conn.copy_to_table(table, source=path, schema_name="hub", columns=columns, format="text", timeout=HOURS)
+    await asyncio.to_thread(path.unlink)

@@ -13,20 +13,17 @@ import orjson
 from hub import fold
 from hub.fold import DELETED
 from streams import versions
-from streams.bulk_workers import LoadModel
 from streams.context import Context, publish_all
 from streams.hashes import Hashes
 from streams.ledger import change_topics
 from streams.log_postgres import Connection
 from streams.position import begin, positions
 from streams.project import STAGE
-from streams.rebuild import HOURS, Rebuild, Told, rebuilding
+from streams.rebuild import HOURS, Options, Rebuild, Told, rebuilding
 from streams.records import Offsets
-from streams.scope import Scope
 from streams.shadow import Shadow, catch_up, project_all
 
 ROUNDS = 20  # of following, before live processing is held
-ALL = Scope()
 FEW = 500  # events that are followed while live processing waits
 
 
@@ -57,22 +54,6 @@ class Rebuilt:
     left_out: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to replay.
-
-    scope       which golden records
-    fresh       begin anew, also where a replay of this scope was cut off
-    hashes      make the hashes
-    load_model  makes the model in other processes; without it everything is done in this one
-    """
-
-    scope: Scope = ALL
-    fresh: bool = False
-    hashes: bool = True
-    load_model: LoadModel | None = None
-
-
 def _silent(what: str, done: int, of: int) -> None:
     """Tell nobody."""
 
@@ -83,7 +64,7 @@ EVERYTHING = Options()
 async def replay(context: Context, swap: bool = False, options: Options = EVERYTHING, told: Told = _silent) -> Rebuilt:
     """Rebuild up to where live processing stands, compare, and with `swap` put the rebuilt rows in place. Goes on with a
     replay that was cut off. Raises Hold where another one is under way."""
-    async with rebuilding(context, options.scope, options.fresh, told, options.load_model) as work:
+    async with rebuilding(context, options, told) as work:
         await work.bulk()
         left_out = await _follow(context, work)
         await _begun(context)

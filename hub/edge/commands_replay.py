@@ -20,7 +20,8 @@ from hub.edge.wiring import Hub
 from hub.errors import Reject
 from hub.projection import STEWARD
 from hub.values import InvalidValue, micros, parse
-from streams.replay import Options, Rebuilt
+from streams.rebuild import MEMORY, Options
+from streams.replay import Rebuilt
 from streams.replay import replay as rebuild
 from streams.scope import Scope
 
@@ -35,16 +36,21 @@ def replay(
     since: Annotated[str, typer.Option(help="Only those named by an event that was seen since then (ISO 8601).")] = "",
     until: Annotated[str, typer.Option(help="... or before then.")] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, though a replay was cut off.")] = False,
+    memory: Annotated[
+        int, typer.Option(min=0, help="MiB of the log that are held in memory; of a larger one none.")
+    ] = (MEMORY >> 20),
     json: AsJson = False,
 ) -> None:
     """Rebuild golden records from the topics alone and compare with live. Exit 1 when they differ and were not swapped.
 
-    Each golden record in scope is rebuilt from all of its events. A replay that was cut off goes on where it was.
+    Each golden record in scope is rebuilt from all of its events. A replay that was cut off goes on where it was; it
+    reads again what it held in memory.
     """
 
     async def work(hub: Hub) -> Rebuilt:
         scope = _scope(hub, entity, system, since, until)
-        options = Options(scope, fresh, hashes=json, load_model=partial(wiring.read_model, config.resolve()))
+        read_model = partial(wiring.read_model, config.resolve())
+        options = Options(scope, fresh, json, read_model, memory << 20)
         with rates() as bars:
             return await rebuild(hub.context, swap, options, partial(show_done, bars))
 

@@ -1,6 +1,7 @@
 """A rebuild in small steps in a process of its own, which ends itself by kill -9 after some of them.
 
 python -m tests.promises.p7_rebuild <database url> <data directory> <read:9, fold:2, or - for the end> <resumes: yes or no>
+    <bytes that it holds in memory>
 """
 
 import asyncio
@@ -41,15 +42,16 @@ async def _nothing(*args: Any) -> None:
     """A rebuild that never goes on."""
 
 
-async def main(url: str, directory: str) -> None:
+async def main(url: str, directory: str, memory: int) -> None:
     """Rebuild, and tell what was found."""
     async with asyncpg.create_pool(url, min_size=1) as pool:
         log = open_log("postgresql://", pool)
         codec = await Codec.prepare(TableRegistry(pool))
-        found = await replay(Context(model(), pool, log, codec, data_dir=Path(directory)))
+        context = Context(model(), pool, log, codec, data_dir=Path(directory))
+        found = await replay(context, options=rebuild.Options(memory=memory))
     print(json.dumps({"rebuilt": found.hashes, "live": found.live, "read": found.read, "events": found.events}))
 
 
 if __name__ == "__main__":
     small_steps(sys.argv[3], sys.argv[4] == "yes")
-    asyncio.run(main(sys.argv[1], sys.argv[2]))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[5])))

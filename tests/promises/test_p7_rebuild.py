@@ -18,7 +18,7 @@ import pytest
 from hub.errors import Hold
 from streams import follow, position, replay, scope
 from streams.project import STAGE
-from streams.rebuild import LOCK, Rebuild
+from streams.rebuild import LOCK, MEMORY, Rebuild
 from streams.records import Batch
 from streams.replay import Rebuilt
 from streams.scope import Scope
@@ -35,11 +35,11 @@ ROOT = Path(__file__).parents[2]
 LENGTH = 60
 
 
-async def killed(url: str, directory: Path, last: str, resumes: bool = True) -> dict[str, Any] | None:
+async def killed(url: str, directory: Path, last: str, resumes: bool, memory: int) -> dict[str, Any] | None:
     """A rebuild in another process; None where it was killed."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.promises.p7_rebuild", url, str(directory), last, "yes" if resumes else "no",
-        cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        str(memory), cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await child.communicate()
     if child.returncode == -signal.SIGKILL:
@@ -49,16 +49,22 @@ async def killed(url: str, directory: Path, last: str, resumes: bool = True) -> 
     return told
 
 
-async def check_resumes(hub: Stages, url: str, directory: Path, kills: Sequence[str], resumes: bool = True) -> int:
-    """A rebuild that is killed again and again ends as one that is not, and reads nothing twice but what was in hand."""
+READ, FOLDED = {"read"}, {"events", "fold"}
+
+
+async def check_resumes(
+    hub: Stages, url: str, directory: Path, kills: dict[str, set[str]], resumes: bool = True, memory: int = 0
+) -> int:
+    """A rebuild that is killed again and again ends as one that is not, and reads nothing twice but what was in hand or in
+    memory. `kills` are where it is killed, and what is done by then."""
     whole, done = await hub.replay(), list[set[str]]()
     for step in kills:
-        assert await killed(url, directory, step, resumes) is None, f"it did not come to {step}"
+        assert await killed(url, directory, step, resumes, memory) is None, f"it did not come to {step}"
         rows = await hub.context.pool.fetch("select name, value from hub.rebuild_step")
         done.append({row["name"].split()[0] for row in rows})
-    assert not resumes or done == [{"read"}, {"read", "events", "fold"}], done
+    assert not resumes or done == list(kills.values()), done
     read = sum(row["value"] for row in rows if row["name"].startswith("read "))
-    last = await killed(url, directory, "-", resumes)
+    last = await killed(url, directory, "-", resumes, memory)
     assert last is not None, "it was killed"
     assert last["rebuilt"] == whole.hashes == last["live"], last
     assert last["events"] == whole.events, (last["events"], whole.events)
@@ -72,14 +78,23 @@ async def test_a_killed_rebuild_goes_on(
 ) -> None:
     """Killed while it reads, and while it folds."""
     await live(hub, 5, 2 * LENGTH)
-    done = await check_resumes(hub, database, tmp_path / "pg", ("read:9", "fold:2"))
+    done = await check_resumes(hub, database, tmp_path / "pg", {"read:9": READ, "fold:2": READ | FOLDED})
     figures("P7", kills=2, records_not_read_again=done)
+
+
+async def test_what_a_killed_rebuild_held_in_memory_is_read_again(hub: Stages, database: str, tmp_path: Path) -> None:
+    """All of it; but where it became too much for the memory, what is on disk by then is not."""
+    await live(hub, 5, 2 * LENGTH)
+    kills = {"fold:2": FOLDED, "fold:1": FOLDED}
+    assert await check_resumes(hub, database, tmp_path / "pg", kills, memory=1 << 30) == 0
+    kills = {"read:2": READ, "fold:2": READ | FOLDED}
+    assert await check_resumes(hub, database, tmp_path / "pg", kills, memory=20_000) > 0
 
 
 async def test_the_check_of_kills_fails_where_a_rebuild_begins_anew(hub: Stages, database: str, tmp_path: Path) -> None:
     await live(hub, 5, LENGTH)
     with broken("a rebuild that never goes on"):
-        await check_resumes(hub, database, tmp_path / "pg", ("read:9",), resumes=False)
+        await check_resumes(hub, database, tmp_path / "pg", {"read:9": READ}, resumes=False)
 
 
 async def check_live_goes_on(hub: Stages, seed: int) -> int:
@@ -109,7 +124,7 @@ async def check_live_goes_on(hub: Stages, seed: int) -> int:
         mutation(Rebuild, "bulk", and_more), mutation(replay, "positions", _then(meanwhile, replay.positions)),
         mutation(replay, "FEW", -1), mutation(replay, "ROUNDS", 3), mutation(follow, "BATCH", 7),
     ):  # fmt: skip
-        found = await one.replay()
+        found = await one.replay(memory=(MEMORY, 0, 3_000)[seed % 3])
     assert found.hashes == found.live, f"seed {seed}: rebuilt {found.hashes}, live {found.live}"
     reference = await replay.replay_by_event(one.context)
     assert (found.events, found.hashes) == (reference.events, reference.hashes), f"seed {seed}"

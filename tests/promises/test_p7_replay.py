@@ -54,7 +54,11 @@ def shuffled(random: Random) -> Callable[[dict[Any, int]], list[Any]]:
     return turns
 
 
-BY = {"bulk": lambda one: one.replay(), "event": lambda one: replay.replay_by_event(one.context)}
+MEMORIES = (rebuild.MEMORY, 3_000, 0)  # all of a history, a part of it, nothing
+BY = {
+    "bulk": lambda one, memory: one.replay(memory=memory),
+    "event": lambda one, memory: replay.replay_by_event(one.context),
+}
 
 
 async def check_any_order(one: Stages, seed: int, orders: int = ORDERS, by: str = "bulk") -> int:
@@ -69,7 +73,7 @@ async def check_any_order(one: Stages, seed: int, orders: int = ORDERS, by: str 
                 (rebuild_state, "BUCKET", random.choice((7, 50, 200_000))),
             ):  # fmt: skip
                 stack.enter_context(mutation(owner, name, instead))
-            found = await BY[by](one)
+            found = await BY[by](one, random.choice(MEMORIES))
         assert found.hashes == found.live, f"seed {seed}: rebuilt {found.hashes}, live {found.live}"
         assert found.live, f"seed {seed}: nothing to compare"
     return orders
@@ -93,7 +97,7 @@ async def test_a_late_report_brings_nothing_back_in_a_replay(hub: Stages, by: st
         await hub.tell(Change(*place, {}, "delete", version=at[n], at=at[n]))
     await hub.tell(Change(*place, {"city": "Berlin"}, version=at[2], at=at[2]))
     assert await hub.context.pool.fetchval("select gone from hub.record")
-    found = await BY[by](hub)
+    found = await BY[by](hub, rebuild.MEMORY)
     assert found.differences == []
     assert found.hashes == found.live
 

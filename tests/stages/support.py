@@ -24,8 +24,9 @@ from streams.plan import Plan
 from streams.preparing import Prepared, prepare
 from streams.project import Project
 from streams.queue import lease
+from streams.rebuild import Options
 from streams.registry import Codec, TableRegistry
-from streams.replay import Options, Rebuilt, replay
+from streams.replay import Rebuilt, replay
 from streams.topics import STATIC, changes_topic, golden_topic, notices_topic
 from streams.workspace import RecordState, records_of
 
