@@ -1,9 +1,9 @@
 """Bulk decoding: many framed values of one schema become a table of columns at once.
 
-The bodies of values written with the hub's own schema are laid behind each other as one block of an Avro object container,
-which polars decodes natively. Values written with an older schema are decoded one by one, and join the table. A value that
-is longer or shorter than its schema says would shift what follows: so each row is held against the key of its record, and
-where one does not fit, all are decoded one by one.
+Values written with the hub's own schema are laid behind each other as one block of an Avro object container, which polars
+decodes natively; the head that names the schema is a field of its own there. Values written with an older schema are decoded
+one by one, and join the table. A value that is longer or shorter than its schema says would shift what follows: so each row
+is held against the key of its record, and where one does not fit, all are decoded one by one.
 """
 
 import json
@@ -37,7 +37,7 @@ def head(codec: Codec, name: str) -> bytes:
 def at_once(codec: Codec, name: str, blocks: Sequence[Block], columns: Columns) -> pl.DataFrame | None:
     """These columns of the data in blocks of values, which must begin with `head`; None where they cannot be decoded so."""
     try:
-        with BytesIO(_container(codec.written(name)[1], blocks)) as file:
+        with BytesIO(_container(codec.written(name)[1], len(head(codec, name)), blocks)) as file:
             found = pl.read_avro(file, columns=list(columns))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
@@ -74,14 +74,15 @@ def _one_by_one(codec: Codec, records: Sequence[Record], columns: Columns) -> pl
     return pl.DataFrame([{n: row[n] for n in columns} for row in data], schema=columns)
 
 
-def _container(schema: Schema, blocks: Sequence[Block]) -> bytes:
-    """An object container file (Avro 1.11, "Object Container Files")."""
-    fields = [{k: v for k, v in field.items() if k in ("name", "type")} for field in schema["fields"]]
+def _container(schema: Schema, headed: int, blocks: Sequence[Block]) -> bytes:
+    """An object container file (Avro 1.11, "Object Container Files") of values with heads of so many bytes."""
+    fields = [{"name": "_head", "type": {"type": "fixed", "name": "Head", "size": headed}}]
+    fields += [{k: v for k, v in field.items() if k in ("name", "type")} for field in schema["fields"]]
     plain = json.dumps({"type": "record", "name": schema["name"], "fields": fields}).encode()
     meta = _text(b"avro.schema") + _text(plain) + _text(b"avro.codec") + _text(b"null")
     parts = [b"Obj\x01", _long(2), meta, _long(0), _SYNC]
     for block in blocks:
-        parts += [_long(len(block.keys)), _long(len(block.bodies)), block.bodies, _SYNC]
+        parts += [_long(len(block.keys)), _long(len(block.values)), block.values, _SYNC]
     return b"".join(parts)
 
 

@@ -63,13 +63,13 @@ class Reading:
 
     async def _at_once(self, start: int, limit: int) -> Portion | None:
         blocks = await self._blocks(start, limit)
-        if not blocks or blocks[-1].offsets[-1] >= self.end:
+        if not blocks or blocks[-1].last >= self.end:
             return None
         rows = await asyncio.to_thread(bulk_avro.at_once, self.context.codec, self.name, blocks, self.columns)
         if rows is None:
             return None
-        size = sum(len(block.bodies) for block in blocks)
-        return Portion(rows, blocks[0].offsets[0], blocks[-1].offsets[-1] + 1, rows.height, size)
+        size = sum(len(block.values) for block in blocks)
+        return Portion(rows, blocks[0].first, blocks[-1].last + 1, rows.height, size)
 
     async def _blocks(self, start: int, limit: int) -> list[Block]:
         """The records in several blocks: a log may be slow at making large ones."""
@@ -81,7 +81,7 @@ class Reading:
             if block is None:
                 break
             blocks.append(block)
-            start, left = block.offsets[-1] + 1, left - len(block.offsets)
+            start, left = block.last + 1, left - len(block.keys)
         return blocks
 
     async def _by_record(self, start: int, limit: int) -> Portion | None:

@@ -6,6 +6,7 @@ chunk again replaces it.
 """
 
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from threading import Lock
@@ -26,14 +27,13 @@ DECISION: dict[str, Any] = {
     "event_id": pl.String, "system": pl.String, "object": pl.String, "external_id": pl.String,
     "unsaid": pl.List(pl.String),
 }  # fmt: skip
-MERGES = "merges"
-KINDS = ("events", "links", "unsaid", MERGES)
+MERGES, CLAIMS = "merges", "claims"
 Parts = dict[int, pl.DataFrame]
 """Bucket -> rows."""
 
 
 class Memory:
-    """Chunks that are held here and not on disk, until they take more than so many bytes together."""
+    """What is held here and not on disk, until chunks that are read take more than so many bytes together."""
 
     def __init__(self, most: int) -> None:
         self._most, self._size = most, 0
@@ -55,6 +55,10 @@ class Memory:
                 self._chunks.clear()
                 self.full = True
             return True
+
+    def settle(self) -> None:
+        """Nothing more is read: what is held stays, with what is made of it."""
+        self._most = sys.maxsize
 
     def bucket(self, kind: str, number: int) -> list[pl.DataFrame]:
         """The rows that are held of one kind in a bucket, in the order of the chunks' names."""
@@ -91,6 +95,10 @@ class Spill:
         """Keep a chunk of which fields of which events were not said."""
         self._keep(f"unsaid/{place}", _by_record(rows, self.buckets))
 
+    def claims(self, bucket: int, rows: pl.DataFrame) -> None:
+        """Keep the claims of a bucket's records by their golden records."""
+        self._keep(f"{CLAIMS}/{bucket}", parted(rows, "golden_id", self.buckets))
+
     def merged(self) -> dict[str, str | None]:
         """Golden id -> the one it was merged into, or None where it was given back."""
         rows = self._read(MERGES, 0)
@@ -98,7 +106,7 @@ class Spill:
         return {golden_id: target if kind == "merge" else None for golden_id, kind, target in into}
 
     def bucket(self, kind: str, number: int) -> pl.DataFrame | None:
-        """All rows of one kind (events, links, unsaid) in a bucket, in the order of partitions and offsets."""
+        """All rows of one kind (events, links, unsaid, claims) in a bucket, in the order of partitions and offsets."""
         return self._read(kind, number)
 
     def seen(self, ids: Collection[str]) -> set[str]:
@@ -108,11 +116,6 @@ class Spill:
             found.update(rows.filter(wanted)["event_id"])
         files = list(self.directory.glob("events/[!.]*/*.arrow"))
         return found | set(pl.scan_ipc(files).filter(wanted).select("event_id").collect()["event_id"] if files else ())
-
-    def forget(self) -> None:
-        """Remove the files of every chunk."""
-        for kind in KINDS:
-            shutil.rmtree(self.directory / kind, ignore_errors=True)
 
     def clear(self) -> None:
         """Remove every file."""
@@ -128,17 +131,20 @@ class Spill:
         for old in (draft, final):
             shutil.rmtree(old, ignore_errors=True)
         draft.mkdir(parents=True)
-        for number, part in parts.items():
-            part.write_ipc(draft / f"{number}.arrow")  # packing it would cost as much as decoding it did
+        for (
+            number,
+            part,
+        ) in parts.items():  # to pack events would cost as much as decoding them did; claims repeat themselves
+            part.write_ipc(draft / f"{number}.arrow", compression="lz4" if name.startswith(CLAIMS) else "uncompressed")
         draft.rename(final)
 
     def _read(self, kind: str, number: int) -> pl.DataFrame | None:
         if self._memory and not self._memory.full:
-            held = self._memory.bucket(kind, number)
-            return pl.concat(held) if held else None
-        chunks = _in_order(path for path in (self.directory / kind).glob("[!.]*") if path.is_dir())
-        paths = [file for chunk in chunks if (file := chunk / f"{number}.arrow").exists()]
-        return pl.concat([pl.read_ipc(path) for path in paths]) if paths else None
+            parts = self._memory.bucket(kind, number)
+        else:
+            chunks = _in_order(path for path in (self.directory / kind).glob("[!.]*") if path.is_dir())
+            parts = [pl.read_ipc(file) for chunk in chunks if (file := chunk / f"{number}.arrow").exists()]
+        return pl.concat(parts, how="diagonal" if kind == CLAIMS else "vertical") if parts else None
 
 
 def place(topic: str, partition: int, start: int) -> str:

@@ -1,6 +1,6 @@
 """Bulk work: one bucket of a rebuild from files to files, so that several processes can do it.
 
-`fold` turns a bucket of events into the claims of its records, parted by golden record; `project` turns a bucket of those
+`fold` turns a bucket of events into the claims of its records, kept by golden record; `project` turns a bucket of those
 into golden records. What the database takes is written as text for its COPY. A directory of results appears at once or not
 at all; doing a bucket again replaces it.
 """
@@ -20,7 +20,7 @@ from hub.model import Model
 from streams.bulk_fold import events_of, fold_bucket, links_of
 from streams.bulk_project import GOLDEN as GOLDEN_COLUMNS
 from streams.bulk_project import Projector
-from streams.bulk_spill import Memory, Spill, parted
+from streams.bulk_spill import CLAIMS, Memory, Spill
 from streams.bulk_text import write_copy
 from streams.scope import Scope
 from streams.steward import SYSTEM
@@ -44,7 +44,7 @@ class Files:
         return Spill(self.directory, self.buckets, self.memory)
 
     def folded(self, bucket: int) -> Path:
-        """The directory of a bucket's claims."""
+        """The directory of a bucket's records."""
         return self.directory / "folded" / str(bucket)
 
     def projected(self, bucket: int) -> Path:
@@ -78,8 +78,7 @@ def fold(model: Model, files: Files, bucket: int) -> tuple[int, int]:
         records = records.filter((pl.col("golden_id") == "") | pl.col("golden_id").is_in(named))
     with _appearing(files.folded(bucket)) as draft:
         write_copy(records.select(RECORD_COLUMNS), draft / RECORDS)
-        for number, part in parted(records.filter(pl.col("golden_id") != ""), "golden_id", files.buckets).items():
-            part.write_ipc(draft / f"{number}.part", compression="lz4")
+    files.spill.claims(bucket, records.filter(pl.col("golden_id") != ""))
     return (0 if events is None else int(events["main"].sum())), records.height
 
 
@@ -92,10 +91,8 @@ def _living(files: Files, records: pl.DataFrame) -> pl.DataFrame:
 
 def project(model: Model, files: Files, bucket: int) -> int:
     """Project the golden records of one bucket; how many."""
-    paths = sorted(files.directory.glob(f"folded/*/{bucket}.part"))
-    made = [_NOTHING]
-    if paths:
-        records = pl.concat([pl.read_ipc(path) for path in paths], how="diagonal")
+    records, made = files.spill.bucket(CLAIMS, bucket), [_NOTHING]
+    if records is not None:
         made += [
             Projector(model.entities[name]).golden(some) for name, some in _by_entity(records) if name in model.entities
         ]

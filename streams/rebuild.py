@@ -5,8 +5,8 @@
     project   each bucket of these: its golden records
     follow    what came after the bulk (see streams.follow), event by event, while live processing goes on
 
-What is done is in `hub.rebuild` and `hub.rebuild_step`; a step that was cut off is done again, and what was read is read
-again where it was only in memory. One rebuild runs at a time.
+What is done is in `hub.rebuild` and `hub.rebuild_step`; a step that was cut off is done again. A rebuild that is held in
+memory begins anew. One rebuild runs at a time.
 """
 
 import asyncio
@@ -92,8 +92,6 @@ class Rebuild:
 
     async def _read(self) -> None:
         noted = await steps(self.context.pool, "read")
-        if not noted:
-            await asyncio.to_thread(self.files.spill.forget)
         done, ends = dict(noted), {**self.state.decided, **self.state.upto}
         total = sum(ends.values())
         self.parked = await read_parked(self.context)
@@ -119,6 +117,8 @@ class Rebuild:
                         self.told("read", sum(done.values()), total)
 
         await _at_once(READERS, one_after_another)
+        if self.memory:
+            self.memory.settle()
 
     async def _partition(
         self, topic: str, partition: int, done: Mapping[str, int], end: int

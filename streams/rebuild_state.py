@@ -59,10 +59,9 @@ async def begin(pool: asyncpg.Pool, state: State | None) -> None:
 
 
 async def load(pool: asyncpg.Pool, scope: Mapping[str, Any]) -> State | None:
-    """The rebuild under way, if it is of this scope, and its files are here."""
+    """The rebuild under way, if it is of this scope, has read anything into files, and these are here."""
     row = await pool.fetchrow("select * from hub.rebuild where scope = $1", orjson.dumps(scope).decode())
-    there = row is not None and await asyncio.to_thread(Path(row["directory"]).exists)
-    if row is None or not (there or not await pool.fetchval("select exists (select from hub.rebuild_step)")):
+    if row is None or not await steps(pool, "read") or not await asyncio.to_thread(Path(row["directory"]).exists):
         return None
     upto, decided, since = (_offsets(row[name]) for name in ("upto", "decided", "since"))
     return State(scope, upto, decided, since, row["buckets"], row["directory"])

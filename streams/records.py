@@ -51,12 +51,13 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
-    """Records of one partition that follow each other, whose values all begin alike: what follows that in their values,
-    laid behind each other. Never empty."""
+    """Records of one partition that follow each other, from the first offset to the last, and whose values all begin alike:
+    their keys, and their values laid behind each other. Never empty."""
 
-    offsets: list[int]
+    first: int
+    last: int
     keys: list[bytes]
-    bodies: bytes
+    values: bytes
 
 
 class Log(Protocol):
@@ -106,5 +107,4 @@ def block_of(records: Sequence[Record], head: bytes) -> Block | None:
     values = [record.value or b"" for record in records]
     if not values or not all(value.startswith(head) for value in values):
         return None
-    bodies = b"".join(value[len(head) :] for value in values)
-    return Block([record.offset for record in records], [record.key for record in records], bodies)
+    return Block(records[0].offset, records[-1].offset, [record.key for record in records], b"".join(values))

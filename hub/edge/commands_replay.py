@@ -37,14 +37,14 @@ def replay(
     until: Annotated[str, typer.Option(help="... or before then.")] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, though a replay was cut off.")] = False,
     memory: Annotated[
-        int, typer.Option(min=0, help="MiB of the log that are held in memory; of a larger one none.")
+        int, typer.Option(min=0, help="Up to so many MiB of the log are held in memory; more goes to disk.")
     ] = (MEMORY >> 20),
     json: AsJson = False,
 ) -> None:
     """Rebuild golden records from the topics alone and compare with live. Exit 1 when they differ and were not swapped.
 
-    Each golden record in scope is rebuilt from all of its events. A replay that was cut off goes on where it was; it
-    reads again what it held in memory.
+    Each golden record in scope is rebuilt from all of its events. A replay that was cut off goes on where it was, or
+    begins anew if it was held in memory.
     """
 
     async def work(hub: Hub) -> Rebuilt:

@@ -62,15 +62,22 @@ async def test_records_are_picked_by_their_places(log: Log, topic: Topic) -> Non
 
 
 async def test_a_block_holds_what_a_read_gives(log: Log, topic: Topic) -> None:
-    await log.append([NewRecord(topic.name, b"one", b"head %d" % n) for n in range(10)])
-    await log.append([NewRecord(topic.name, b"one", value) for value in (b"heat", None)])
+    values = [b"head %d" % n for n in range(10)]
+    others = [
+        b"heat",
+        b"head",
+        b"gead 1",
+        b"heae 1",
+        b"",
+        None,
+    ]  # some that begin otherwise, or are too short, and none
+    await log.append([NewRecord(topic.name, b"one", value) for value in [*values, b"head ", *others]])
     partition = partition_of(b"one", topic.partitions)
-    block = await log.block(topic.name, partition, 3, 4, b"head ")
-    assert block == Block([3, 4, 5, 6], [b"one"] * 4, b"3456")
-    last = await log.block(topic.name, partition, 9, 1, b"")
-    assert last == Block([9], [b"one"], b"head 9")
-    for start, limit in ((9, 2), (11, 1), (12, 1)):  # begins otherwise, has no value, is not there
-        assert await log.block(topic.name, partition, start, limit, b"head ") is None, (start, limit)
+    assert await log.block(topic.name, partition, 3, 4, b"head ") == Block(3, 6, [b"one"] * 4, b"".join(values[3:7]))
+    assert await log.block(topic.name, partition, 9, 2, b"head ") == Block(9, 10, [b"one"] * 2, b"head 9head ")
+    for n in range(len(others) + 1):  # and where nothing is
+        assert await log.block(topic.name, partition, 11 + n, 1, b"head ") is None, n
+    assert await log.block(topic.name, partition, 9, 3, b"head ") is None
 
 
 async def test_ends_starts_and_positions_of_an_untouched_topic_are_zero(log: Log, topic: Topic) -> None:
