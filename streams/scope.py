@@ -14,7 +14,7 @@ from hub.model import Model
 from streams.steward import OBJECT, SYSTEM
 from streams.topics import changes_topic
 
-FILES = 2  # how a rebuild's files are written; with another number a rebuild begins anew
+FILES = 3  # how a rebuild's files are written; with another number a rebuild begins anew
 
 
 @dataclass(frozen=True, slots=True)
