@@ -7,10 +7,11 @@ chunk again replaces it.
 
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -81,19 +82,19 @@ class Spill:
     def events(self, place: str, rows: pl.DataFrame) -> None:
         """Keep a chunk of change events."""
         rows = rows.with_columns(order=pl.coalesce("version", "at"), main=pl.lit(value=True)).drop("version")
-        self._keep(f"events/{place}", _by_record(pl.concat([rows.drop("merged"), _ended(rows)]), self.buckets))
+        self._keep(f"events/{place}", self._by_record(pl.concat([rows.drop("merged"), _ended(rows)])))
 
     def links(self, place: str, rows: pl.DataFrame) -> None:
         """Keep a chunk of decisions about identity: links and moves by record, merges and unmerges all together."""
         of_record = pl.col("kind").is_in(["link", "move"])
         told = rows.filter(of_record).select(*RECORD, "golden_id", "entity", "kind")
-        self._keep(f"links/{place}", _by_record(told, self.buckets))
+        self._keep(f"links/{place}", self._by_record(told))
         others = rows.filter(~of_record).select("kind", "golden_id", "into")
         self._keep(f"{MERGES}/{place}", {0: others})
 
     def unsaid(self, place: str, rows: pl.DataFrame) -> None:
         """Keep a chunk of which fields of which events were not said."""
-        self._keep(f"unsaid/{place}", _by_record(rows, self.buckets))
+        self._keep(f"unsaid/{place}", self._by_record(rows))
 
     def claims(self, bucket: int, rows: pl.DataFrame) -> None:
         """Keep the claims of a bucket's records by their golden records."""
@@ -101,13 +102,18 @@ class Spill:
 
     def merged(self) -> dict[str, str | None]:
         """Golden id -> the one it was merged into, or None where it was given back."""
-        rows = self._read(MERGES, 0)
+        rows = self.bucket(MERGES, 0)
         into = {} if rows is None else rows.select("golden_id", "kind", "into").iter_rows()
         return {golden_id: target if kind == "merge" else None for golden_id, kind, target in into}
 
     def bucket(self, kind: str, number: int) -> pl.DataFrame | None:
         """All rows of one kind (events, links, unsaid, claims) in a bucket, in the order of partitions and offsets."""
-        return self._read(kind, number)
+        if self._memory and not self._memory.full:
+            parts = self._memory.bucket(kind, number)
+        else:
+            chunks = _in_order(path for path in (self.directory / kind).glob("[!.]*") if path.is_dir())
+            parts = [pl.read_ipc(file) for chunk in chunks if (file := chunk / f"{number}.arrow").exists()]
+        return pl.concat(parts, how="diagonal" if kind == CLAIMS else "vertical") if parts else None
 
     def seen(self, ids: Collection[str]) -> set[str]:
         """Which of these are ids of events that are kept."""
@@ -126,25 +132,25 @@ class Spill:
             self._write(name, parts)
 
     def _write(self, name: str, parts: Parts) -> None:
-        final = self.directory / name
-        draft = final.with_name(f".{final.name}")
-        for old in (draft, final):
-            shutil.rmtree(old, ignore_errors=True)
-        draft.mkdir(parents=True)
-        for (
-            number,
-            part,
-        ) in parts.items():  # to pack events would cost as much as decoding them did; claims repeat themselves
-            part.write_ipc(draft / f"{number}.arrow", compression="lz4" if name.startswith(CLAIMS) else "uncompressed")
-        draft.rename(final)
+        # Claims repeat themselves; to pack events would cost as much as decoding them did.
+        compression: Literal["lz4", "uncompressed"] = "lz4" if name.startswith(CLAIMS) else "uncompressed"
+        with appearing(self.directory / name) as draft:
+            for number, part in parts.items():
+                part.write_ipc(draft / f"{number}.arrow", compression=compression)
 
-    def _read(self, kind: str, number: int) -> pl.DataFrame | None:
-        if self._memory and not self._memory.full:
-            parts = self._memory.bucket(kind, number)
-        else:
-            chunks = _in_order(path for path in (self.directory / kind).glob("[!.]*") if path.is_dir())
-            parts = [pl.read_ipc(file) for chunk in chunks if (file := chunk / f"{number}.arrow").exists()]
-        return pl.concat(parts, how="diagonal" if kind == CLAIMS else "vertical") if parts else None
+    def _by_record(self, rows: pl.DataFrame) -> Parts:
+        return parted(rows, "external_id", self.buckets)
+
+
+@contextmanager
+def appearing(final: Path) -> Iterator[Path]:
+    """A directory that is written elsewhere and put in its place at the end."""
+    draft = final.with_name(f".{final.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    yield draft
+    shutil.rmtree(final, ignore_errors=True)
+    draft.rename(final)
 
 
 def place(topic: str, partition: int, start: int) -> str:
@@ -157,10 +163,6 @@ def parted(rows: pl.DataFrame, column: str, buckets: int) -> Parts:
     number = (pl.col(column).hash(seed=0) % buckets).alias("_bucket")
     parts = rows.with_columns(number).partition_by("_bucket", as_dict=True, include_key=False)
     return {int(key[0]): part for key, part in parts.items()}
-
-
-def _by_record(rows: pl.DataFrame, buckets: int) -> Parts:
-    return parted(rows, "external_id", buckets)
 
 
 def _in_order(chunks: Iterable[Path]) -> Sequence[Path]:

@@ -1,13 +1,11 @@
-"""Bulk work: one bucket of a rebuild from files to files, so that several processes can do it.
+"""Bulk work: one bucket of a rebuild from what is kept to what is kept (files, so that several processes can do it, or memory).
 
 `fold` turns a bucket of events into the claims of its records, kept by golden record; `project` turns a bucket of those
 into golden records. What the database takes is written as text for its COPY. A directory of results appears at once or not
 at all; doing a bucket again replaces it.
 """
 
-import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +18,7 @@ from hub.model import Model
 from streams.bulk_fold import events_of, fold_bucket, links_of
 from streams.bulk_project import GOLDEN as GOLDEN_COLUMNS
 from streams.bulk_project import Projector
-from streams.bulk_spill import CLAIMS, Memory, Spill
+from streams.bulk_spill import CLAIMS, Memory, Spill, appearing
 from streams.bulk_text import write_copy
 from streams.scope import Scope
 from streams.steward import SYSTEM
@@ -76,7 +74,7 @@ def fold(model: Model, files: Files, bucket: int) -> tuple[int, int]:
     records = _living(files, fold_bucket(model, files.spill, bucket, events))
     if named is not None:
         records = records.filter((pl.col("golden_id") == "") | pl.col("golden_id").is_in(named))
-    with _appearing(files.folded(bucket)) as draft:
+    with appearing(files.folded(bucket)) as draft:
         write_copy(records.select(RECORD_COLUMNS), draft / RECORDS)
     files.spill.claims(bucket, records.filter(pl.col("golden_id") != ""))
     return (0 if events is None else int(events["main"].sum())), records.height
@@ -97,7 +95,7 @@ def project(model: Model, files: Files, bucket: int) -> int:
             Projector(model.entities[name]).golden(some) for name, some in _by_entity(records) if name in model.entities
         ]
     golden = pl.concat(made)
-    with _appearing(files.projected(bucket)) as draft:
+    with appearing(files.projected(bucket)) as draft:
         write_copy(golden, draft / GOLDEN)
     return golden.height
 
@@ -110,17 +108,6 @@ def _by_entity(records: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     entity = pl.col("entity").filter(pl.col("entity") != "").first().over("golden_id").fill_null("")
     parts = records.with_columns(_entity=entity).partition_by("_entity", as_dict=True, include_key=False)
     return ((str(key[0]), part) for key, part in parts.items())
-
-
-@contextmanager
-def _appearing(final: Path) -> Iterator[Path]:
-    """A directory that is written elsewhere and put in its place at the end."""
-    draft = final.with_name(f".{final.name}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    yield draft
-    shutil.rmtree(final, ignore_errors=True)
-    draft.rename(final)
 
 
 @lru_cache(maxsize=1)

@@ -217,11 +217,11 @@ async def rebuilding(context: Context, options: Options, told: Told) -> AsyncIte
         if not await conn.fetchval("select pg_try_advisory_lock($1)", LOCK):
             raise Hold("the replay that another process is at: wait for it, or end that process")
         try:
-            state = None if options.fresh else await load(context.pool, options.scope.told(context.model))
-            state = state or await _anew(context, options.scope)
+            begun = None if options.fresh else await load(context.pool, options.scope.told(context.model))
+            state = begun or await _anew(context, options.scope)
             async with Workers(context.model, state.size, options.load_model) as workers:
-                elsewhere = workers.apart or await steps(context.pool, "read")
-                memory = Memory(options.memory) if options.memory > 0 and not elsewhere else None
+                on_disk = begun or workers.apart or options.memory <= 0
+                memory = None if on_disk else Memory(options.memory)
                 yield Rebuild(context, options.scope, state, workers, memory, told)
         finally:
             await conn.execute("select pg_advisory_unlock($1)", LOCK)

@@ -50,7 +50,7 @@ def replay(
     async def work(hub: Hub) -> Rebuilt:
         scope = _scope(hub, entity, system, since, until)
         read_model = partial(wiring.read_model, config.resolve())
-        options = Options(scope, fresh, json, read_model, memory << 20)
+        options = Options(scope, fresh, hashes=json, load_model=read_model, memory=memory << 20)
         with rates() as bars:
             return await rebuild(hub.context, swap, options, partial(show_done, bars))
 

@@ -63,14 +63,7 @@ async def test_records_are_picked_by_their_places(log: Log, topic: Topic) -> Non
 
 async def test_a_block_holds_what_a_read_gives(log: Log, topic: Topic) -> None:
     values = [b"head %d" % n for n in range(10)]
-    others = [
-        b"heat",
-        b"head",
-        b"gead 1",
-        b"heae 1",
-        b"",
-        None,
-    ]  # some that begin otherwise, or are too short, and none
+    others = [b"heat", b"head", b"gead 1", b"heae 1", b"", None]  # beginning otherwise, too short, or none
     await log.append([NewRecord(topic.name, b"one", value) for value in [*values, b"head ", *others]])
     partition = partition_of(b"one", topic.partitions)
     assert await log.block(topic.name, partition, 3, 4, b"head ") == Block(3, 6, [b"one"] * 4, b"".join(values[3:7]))

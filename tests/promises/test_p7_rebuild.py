@@ -18,7 +18,7 @@ import pytest
 from hub.errors import Hold
 from streams import follow, position, replay, scope
 from streams.project import STAGE
-from streams.rebuild import LOCK, MEMORY, Rebuild
+from streams.rebuild import LOCK, Rebuild
 from streams.records import Batch
 from streams.replay import Rebuilt
 from streams.scope import Scope
@@ -26,7 +26,7 @@ from streams.topics import changes_topic
 from tests.promises.mutations import broken, mutation
 from tests.stages.conftest import hub
 from tests.stages.histories import History, live
-from tests.stages.support import Stages, empty
+from tests.stages.support import MEMORIES, Stages, empty
 
 __all__ = ["hub"]
 
@@ -124,7 +124,7 @@ async def check_live_goes_on(hub: Stages, seed: int) -> int:
         mutation(Rebuild, "bulk", and_more), mutation(replay, "positions", _then(meanwhile, replay.positions)),
         mutation(replay, "FEW", -1), mutation(replay, "ROUNDS", 3), mutation(follow, "BATCH", 7),
     ):  # fmt: skip
-        found = await one.replay(memory=(MEMORY, 0, 3_000)[seed % 3])
+        found = await one.replay(memory=MEMORIES[seed % 3])
     assert found.hashes == found.live, f"seed {seed}: rebuilt {found.hashes}, live {found.live}"
     reference = await replay.replay_by_event(one.context)
     assert (found.events, found.hashes) == (reference.events, reference.hashes), f"seed {seed}"

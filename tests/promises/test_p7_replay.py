@@ -26,7 +26,7 @@ from tests.promises import bad_input
 from tests.promises.mutations import broken, mutation
 from tests.stages.conftest import hub
 from tests.stages.histories import live
-from tests.stages.support import SECOND, START, Stages, empty
+from tests.stages.support import MEMORIES, SECOND, START, Stages, empty
 
 __all__ = ["hub"]
 
@@ -54,7 +54,6 @@ def shuffled(random: Random) -> Callable[[dict[Any, int]], list[Any]]:
     return turns
 
 
-MEMORIES = (rebuild.MEMORY, 3_000, 0)  # all of a history, a part of it, nothing
 BY = {
     "bulk": lambda one, memory: one.replay(memory=memory),
     "event": lambda one, memory: replay.replay_by_event(one.context),

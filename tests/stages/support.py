@@ -24,7 +24,7 @@ from streams.plan import Plan
 from streams.preparing import Prepared, prepare
 from streams.project import Project
 from streams.queue import lease
-from streams.rebuild import Options
+from streams.rebuild import MEMORY, Options
 from streams.registry import Codec, TableRegistry
 from streams.replay import Rebuilt, replay
 from streams.topics import STATIC, changes_topic, golden_topic, notices_topic
@@ -32,6 +32,7 @@ from streams.workspace import RecordState, records_of
 
 START = 1_700_000_000_000_000  # a time in microseconds, in the past of every test
 SECOND = 1_000_000
+MEMORIES = (MEMORY, 3_000, 0)  # of a replay: for all of a history, a part of it, nothing
 
 
 @dataclass(slots=True)
