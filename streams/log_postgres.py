@@ -26,7 +26,7 @@ _decode_headers = msgspec.msgpack.Decoder(Headers).decode
 
 _BLOCK = (
     'select min("offset"), max("offset"), array_agg(key), string_agg(value, \'\'::bytea),'
-    " bool_and(coalesce(value >= $4::bytea and value < $5::bytea, false)) from ("
+    " bool_and(coalesce(value >= $4::bytea and ($5::bytea is null or value < $5), false)) from ("
     ' select "offset", key, value from hub_log.record where partition_id = $1 and "offset" >= $2 order by 1 limit $3) r'
 )
 
@@ -35,6 +35,12 @@ def record_of(topic: str, partition: int, row: asyncpg.Record) -> Record:
     """A record from a row of (offset, key, value, headers, timestamp_us)."""
     headers = row[3]
     return Record(topic, partition, row[0], row[1], row[2], _decode_headers(headers) if headers else (), row[4])
+
+
+def _beyond(head: bytes) -> bytes | None:
+    """What comes first after all that begins so; None where nothing does. Comparing copies nothing, cutting a head off does."""
+    rest = head.rstrip(b"\xff")
+    return rest[:-1] + bytes([rest[-1] + 1]) if rest else None
 
 
 class PostgresLog:
@@ -90,11 +96,10 @@ class PostgresLog:
 
     async def block(self, topic: str, partition: int, start: int, limit: int, head: bytes) -> Block | None:
         """The same, if all their values begin with `head`; put together by the server, which spares a row for each."""
-        beyond = (int.from_bytes(head) + 1).to_bytes(len(head))  # comparing copies nothing, cutting the head off does
         async with self._pool.acquire() as conn:
             await _learn(conn, self._partitions, {topic})
             with suppress(asyncpg.ProgramLimitExceededError):  # too long for one value
-                row = await conn.fetchrow(_BLOCK, self._partitions[topic][partition], start, limit, head, beyond)
+                row = await conn.fetchrow(_BLOCK, self._partitions[topic][partition], start, limit, head, _beyond(head))
                 return Block(*row[:4]) if row and row[4] else None
         return None
 

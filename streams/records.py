@@ -104,7 +104,7 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 def block_of(records: Sequence[Record], head: bytes) -> Block | None:
     """See `Log.block`."""
-    values = [record.value or b"" for record in records]
-    if not values or not all(value.startswith(head) for value in values):
+    values = [record.value for record in records if record.value is not None and record.value.startswith(head)]
+    if not values or len(values) < len(records):
         return None
     return Block(records[0].offset, records[-1].offset, [record.key for record in records], b"".join(values))

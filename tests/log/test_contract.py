@@ -63,7 +63,8 @@ async def test_records_are_picked_by_their_places(log: Log, topic: Topic) -> Non
 
 async def test_a_block_holds_what_a_read_gives(log: Log, topic: Topic) -> None:
     values = [b"head %d" % n for n in range(10)]
-    others = [b"heat", b"head", b"gead 1", b"heae 1", b"", None]  # beginning otherwise, too short, or none
+    # Beginning otherwise, too short, or none.
+    others = [b"\xff\xff1", b"heat", b"head", b"gead 1", b"heae 1", b"", None]
     await log.append([NewRecord(topic.name, b"one", value) for value in [*values, b"head ", *others]])
     partition = partition_of(b"one", topic.partitions)
     assert await log.block(topic.name, partition, 3, 4, b"head ") == Block(3, 6, [b"one"] * 4, b"".join(values[3:7]))
@@ -71,6 +72,10 @@ async def test_a_block_holds_what_a_read_gives(log: Log, topic: Topic) -> None:
     for n in range(len(others) + 1):  # and where nothing is
         assert await log.block(topic.name, partition, 11 + n, 1, b"head ") is None, n
     assert await log.block(topic.name, partition, 9, 3, b"head ") is None
+    assert await log.block(topic.name, partition, 9, 1, b"") == Block(9, 9, [b"one"], b"head 9")
+    assert await log.block(topic.name, partition, 17, 1, b"") is None
+    assert await log.block(topic.name, partition, 11, 1, b"\xff\xff") == Block(11, 11, [b"one"], b"\xff\xff1")
+    assert await log.block(topic.name, partition, 10, 2, b"\xff\xff") is None
 
 
 async def test_ends_starts_and_positions_of_an_untouched_topic_are_zero(log: Log, topic: Topic) -> None:
